@@ -19,7 +19,7 @@ extern "C" {
 enum vouch_action { VOUCH_DENY = 0, VOUCH_ALLOW = 1 };
 
 enum vouch_subject {
-    VOUCH_SUBJECT_ANY = 0, /* everybody with a known, mapped uid; `id` is ignored */
+    VOUCH_SUBJECT_ANY = 0, /* everybody with a known uid (when it allows: a mapped one); `id` is ignored */
     VOUCH_SUBJECT_SELF,    /* the effective uid that this process had when vouch was first used; `id` is ignored */
     VOUCH_SUBJECT_UID,     /* the user `id` */
     VOUCH_SUBJECT_GID,     /* the group `id`, primary or supplementary */
