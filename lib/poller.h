@@ -24,7 +24,8 @@ struct poller_event {
 int poller_new(const struct vouch_allocator *allocator, struct poller **ret_poller) VOUCH_MUST_CHECK;
 void poller_free(struct poller *poller); /* NULL is ignored; nobody may be waiting */
 
-/* `data` must not be NULL. `events` may be 0: registered but silent (hang-ups too). 0 or negative errno. */
+/* `data` must not be NULL and be aligned like an int (-EINVAL). `events` may be 0: registered but silent (hang-ups too). poller_arm
+ * wants a registered descriptor (-ENOENT), so that whoever arms late can't undo a poller_remove. 0 or negative errno. */
 int poller_add(struct poller *poller, int fd, unsigned events, void *data) VOUCH_MUST_CHECK;
 int poller_arm(struct poller *poller, int fd, unsigned events, void *data) VOUCH_MUST_CHECK;
 /* After this returns no wait will *begin* to report fd; one that is under way in another thread may still hand out an event fetched
