@@ -17,6 +17,7 @@ int os_socket_stream(void);
 int os_accept(int fd);
 int os_socketpair_stream(int ret_fds[2]); /* 0 or negative errno */
 int os_cloexec(int fd);                   /* 0 or negative errno */
+int os_set_nonblocking(int fd, bool on);  /* 0 or negative errno */
 int os_nosigpipe(int fd); /* for descriptors from elsewhere: 0, also where MSG_NOSIGNAL does the work */
 
 /* Flags that every send/recv carries: MSG_NOSIGNAL, MSG_CMSG_CLOEXEC where they exist. */
