@@ -28,8 +28,9 @@ void poller_free(struct poller *poller); /* NULL is ignored; nobody may be waiti
  * wants a registered descriptor (-ENOENT), so that whoever arms late can't undo a poller_remove. 0 or negative errno. */
 int poller_add(struct poller *poller, int fd, unsigned events, void *data) VOUCH_MUST_CHECK;
 int poller_arm(struct poller *poller, int fd, unsigned events, void *data) VOUCH_MUST_CHECK;
-/* After this returns no wait will *begin* to report fd; one that is under way in another thread may still hand out an event fetched
- * before, so `data` has to be kept alive by its owner until then (see poller_poll.c and the server's reference counts). */
+/* To be called before `fd` is closed; unknown ones are ignored. After this returns no wait will *begin* to report fd; one that is under
+ * way in another thread may still hand out an event fetched before, so `data` has to be kept alive by its owner until then (the
+ * server's reference counts). */
 void poller_remove(struct poller *poller, int fd);
 
 /* Waits until `deadline` (ns, CLOCK_MONOTONIC; 0: just look) for at most `max` events. Returns how many (0 at the deadline), or a
