@@ -2,9 +2,10 @@
 /*
  * A connection: an authenticated stream of bytes, usable by itself.
  *
- * One thread may read while another writes; two readers (or two writers) have to agree among themselves. vouch_conn_close may be called
- * by any thread at any time and wakes a blocked reader and writer; vouch_conn_free only when nobody uses the connection any more.
- * EINTR, short reads and writes, and SIGPIPE never reach the caller.
+ * One thread may read while another writes; two readers (or two writers) have to agree among
+ * themselves. vouch_conn_close may be called by any thread at any time and wakes a blocked reader
+ * and writer; vouch_conn_free only when nobody uses the connection any more. EINTR, short reads and
+ * writes, and SIGPIPE never reach the caller.
  */
 #ifndef VOUCH_CONN_H
 #define VOUCH_CONN_H
@@ -26,60 +27,79 @@ struct vouch_conn;
 struct vouch_conn_options {
     size_t size;
     const struct vouch_allocator *allocator; /* NULL: malloc */
-    bool pass_descriptors; /* allow vouch_conn_send_fds/recv_fds. Off: descriptors a peer sends are never received (and are refused
-                            * by the kernel where it can, SO_PASSRIGHTS) */
+    bool pass_descriptors; /* allow vouch_conn_send_fds/recv_fds. Off: descriptors a peer sends are
+                            * never received (and are refused by the kernel where it can,
+                            * SO_PASSRIGHTS) */
 };
 
-/* Makes a connection of a connected SOCK_STREAM UNIX socket from elsewhere (socketpair, accept, inherited), reading the peer's
- * identity. Takes `fd` over on success only; sets its close-on-exec flag. `options` may be NULL.
- * Returns 0, -ENOMEM, VOUCH_E_NOT_SOCKET, -EINVAL (not a UNIX stream socket), other errnos. Any thread; does not block. */
-VOUCH_API VOUCH_MUST_CHECK int vouch_conn_from_fd(int fd, const struct vouch_conn_options *options, struct vouch_conn **ret_conn);
+/* Makes a connection of a connected SOCK_STREAM UNIX socket from elsewhere (socketpair, accept,
+ * inherited), reading the peer's identity. Takes `fd` over on success only; sets its close-on-exec
+ * flag. `options` may be NULL. Returns 0, -ENOMEM, VOUCH_E_NOT_SOCKET, -EINVAL (not a UNIX stream
+ * socket), other errnos. Any thread; does not block. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_conn_from_fd(int fd, const struct vouch_conn_options *options,
+                                                  struct vouch_conn **ret_conn);
 
-/* Two connections that are each other's peer (socketpair(2)). Both identities are this process. Errors as vouch_conn_from_fd. */
-VOUCH_API VOUCH_MUST_CHECK int vouch_conn_pair(const struct vouch_conn_options *options, struct vouch_conn *ret_conns[2]);
+/* Two connections that are each other's peer (socketpair(2)). Both identities are this process.
+ * Errors as vouch_conn_from_fd. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_conn_pair(const struct vouch_conn_options *options,
+                                               struct vouch_conn *ret_conns[2]);
 
-/* Reads what is there, at most `size` bytes, waiting for the first. Returns the number of bytes, 0 at the peer's end of file,
- * -ETIMEDOUT, -ESHUTDOWN (vouch_conn_close), -ECONNRESET, -EPERM (write-only mode), -ECHILD. `size` 0 returns 0 at once. */
-VOUCH_API VOUCH_MUST_CHECK ssize_t vouch_conn_read(struct vouch_conn *conn, void *buffer, size_t size);
+/* Reads what is there, at most `size` bytes, waiting for the first. Returns the number of bytes, 0
+ * at the peer's end of file, -ETIMEDOUT, -ESHUTDOWN (vouch_conn_close), -ECONNRESET, -EPERM
+ * (write-only mode), -ECHILD. `size` 0 returns 0 at once. */
+VOUCH_API VOUCH_MUST_CHECK ssize_t vouch_conn_read(struct vouch_conn *conn, void *buffer,
+                                                   size_t size);
 
-/* Reads exactly `size` bytes. Returns 0; -ECONNRESET when the peer ends before the first byte or in between; else as
- * vouch_conn_read. After an error the bytes read so far are lost: the stream can't be used for framing any more. */
-VOUCH_API VOUCH_MUST_CHECK int vouch_conn_read_exactly(struct vouch_conn *conn, void *buffer, size_t size);
+/* Reads exactly `size` bytes. Returns 0; -ECONNRESET when the peer ends before the first byte or in
+ * between; else as vouch_conn_read. After an error the bytes read so far are lost: the stream can't
+ * be used for framing any more. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_conn_read_exactly(struct vouch_conn *conn, void *buffer,
+                                                       size_t size);
 
-/* Reads one byte: 1, 0 at end of file, or an error as vouch_conn_read. One system call a byte; chunk.h is the fast way to frame. */
+/* Reads one byte: 1, 0 at end of file, or an error as vouch_conn_read. One system call a byte;
+ * chunk.h is the fast way to frame. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_conn_read_byte(struct vouch_conn *conn, uint8_t *ret_byte);
 
-/* Writes all of it, waiting for room. Returns 0, -ETIMEDOUT (an unknown part was written), -ESHUTDOWN, -ECONNRESET when the peer
- * is gone, -ECHILD. */
-VOUCH_API VOUCH_MUST_CHECK int vouch_conn_write(struct vouch_conn *conn, const void *data, size_t size);
+/* Writes all of it, waiting for room. Returns 0, -ETIMEDOUT (an unknown part was written),
+ * -ESHUTDOWN, -ECONNRESET when the peer is gone, -ECHILD. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_conn_write(struct vouch_conn *conn, const void *data,
+                                                size_t size);
 
-/* The same for several pieces, in one system call where the kernel takes them all. `pieces` is not changed. -EINVAL when `count` is
- * not in 1…64 or a length is nonsense. */
-VOUCH_API VOUCH_MUST_CHECK int vouch_conn_writev(struct vouch_conn *conn, const struct iovec *pieces, int count);
+/* The same for several pieces, in one system call where the kernel takes them all. `pieces` is not
+ * changed. -EINVAL when `count` is not in 1…64 or a length is nonsense. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_conn_writev(struct vouch_conn *conn,
+                                                 const struct iovec *pieces, int count);
 
 enum vouch_direction { VOUCH_READ = 1, VOUCH_WRITE = 2, VOUCH_BOTH = 3 };
 
-/* A deadline (CLOCK_MONOTONIC, see vouch_deadline_in) for all reads, all writes or both; VOUCH_FOREVER, the initial state, for none.
- * It holds for calls that begin afterwards, until it is set again. Any thread; does not block. */
-VOUCH_API void vouch_conn_set_deadline(struct vouch_conn *conn, enum vouch_direction direction, int64_t deadline);
+/* A deadline (CLOCK_MONOTONIC, see vouch_deadline_in) for all reads, all writes or both;
+ * VOUCH_FOREVER, the initial state, for none. It holds for calls that begin afterwards, until it is
+ * set again. Any thread; does not block. */
+VOUCH_API void vouch_conn_set_deadline(struct vouch_conn *conn, enum vouch_direction direction,
+                                       int64_t deadline);
 
-/* A timeout for each single call, counted anew from its beginning; VOUCH_FOREVER, the initial state, for none. Where a deadline is
- * set too, the earlier counts. -EINVAL when `timeout` is negative. Any thread; does not block. */
-VOUCH_API VOUCH_MUST_CHECK int vouch_conn_set_timeout(struct vouch_conn *conn, enum vouch_direction direction, int64_t timeout);
+/* A timeout for each single call, counted anew from its beginning; VOUCH_FOREVER, the initial
+ * state, for none. Where a deadline is set too, the earlier counts. -EINVAL when `timeout` is
+ * negative. Any thread; does not block. */
+VOUCH_API VOUCH_MUST_CHECK int
+vouch_conn_set_timeout(struct vouch_conn *conn, enum vouch_direction direction, int64_t timeout);
 
-/* Write-only mode, for streams on which the peer never speaks: reads answer -EPERM, bytes that arrive are thrown away, and every write
- * first looks whether the peer has closed (even only its sending side), which then is -ECONNRESET. Can't be undone. */
+/* Write-only mode, for streams on which the peer never speaks: reads answer -EPERM, bytes that
+ * arrive are thrown away, and every write first looks whether the peer has closed (even only its
+ * sending side), which then is -ECONNRESET. Can't be undone. */
 VOUCH_API void vouch_conn_set_write_only(struct vouch_conn *conn);
 
-/* Waits until the peer is gone, throwing away what it sends: 0 when it is, -ETIMEDOUT at `deadline`, -ESHUTDOWN, -EINVAL when not
- * in write-only mode. */
+/* Waits until the peer is gone, throwing away what it sends: 0 when it is, -ETIMEDOUT at
+ * `deadline`, -ESHUTDOWN, -EINVAL when not in write-only mode. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_conn_wait_closed(struct vouch_conn *conn, int64_t deadline);
 
-/* Ends our sending side (shutdown(2)): the peer reads end of file, we can still read. 0, -ECONNRESET, -ECHILD. */
+/* Ends our sending side (shutdown(2)): the peer reads end of file, we can still read. 0,
+ * -ECONNRESET, -ECHILD. */
 VOUCH_API int vouch_conn_shutdown_write(struct vouch_conn *conn);
 
-/* Ends both directions at once and wakes blocked calls, which answer -ESHUTDOWN. The descriptor stays open until vouch_conn_free.
- * Safe twice, from any thread; does not block. NULL is ignored. */
+/* Ends both directions at once and wakes blocked calls, which answer -ESHUTDOWN. The descriptor
+ * stays open until vouch_conn_free. Safe twice, from any thread; does not block. NULL is ignored.
+ */
 VOUCH_API void vouch_conn_close(struct vouch_conn *conn);
 
 /* Closes and frees. Nobody may be inside another call of it. NULL is ignored. */
@@ -91,16 +111,19 @@ VOUCH_API const struct vouch_identity *vouch_conn_get_peer(const struct vouch_co
 /* The descriptor, still owned by the connection. It is in blocking mode and has to stay so. */
 VOUCH_API int vouch_conn_get_fd(const struct vouch_conn *conn);
 
-/* Sends `size` > 0 bytes with `fd_count` descriptors (1…VOUCH_FDS_MAX, which stay the caller's) attached to the first of them.
- * Returns 0, or as vouch_conn_write; -EPERM when pass_descriptors is off here or the peer's system refuses them, -EINVAL,
- * -ETOOMANYREFS when too many are in flight (nothing was sent; try again later). */
-VOUCH_API VOUCH_MUST_CHECK int vouch_conn_send_fds(struct vouch_conn *conn, const void *data, size_t size, const int *fds,
-                                                   size_t fd_count);
+/* Sends `size` > 0 bytes with `fd_count` descriptors (1…VOUCH_FDS_MAX, which stay the caller's)
+ * attached to the first of them. Returns 0, or as vouch_conn_write; -EPERM when pass_descriptors is
+ * off here or the peer's system refuses them, -EINVAL, -ETOOMANYREFS when too many are in flight
+ * (nothing was sent; try again later). */
+VOUCH_API VOUCH_MUST_CHECK int vouch_conn_send_fds(struct vouch_conn *conn, const void *data,
+                                                   size_t size, const int *fds, size_t fd_count);
 
-/* Reads like vouch_conn_read and takes the descriptors that came with these bytes, at most `fd_room` of them (close-on-exec set;
- * the caller closes them). `ret_fd_count` is always set. When more came than fit, all of them are closed and -EMSGSIZE is returned:
- * the connection should be given up. -EPERM when pass_descriptors is off. */
-VOUCH_API VOUCH_MUST_CHECK ssize_t vouch_conn_recv_fds(struct vouch_conn *conn, void *buffer, size_t size, int *ret_fds, size_t fd_room,
+/* Reads like vouch_conn_read and takes the descriptors that came with these bytes, at most
+ * `fd_room` of them (close-on-exec set; the caller closes them). `ret_fd_count` is always set. When
+ * more came than fit, all of them are closed and -EMSGSIZE is returned: the connection should be
+ * given up. -EPERM when pass_descriptors is off. */
+VOUCH_API VOUCH_MUST_CHECK ssize_t vouch_conn_recv_fds(struct vouch_conn *conn, void *buffer,
+                                                       size_t size, int *ret_fds, size_t fd_room,
                                                        size_t *ret_fd_count);
 
 #ifdef __cplusplus

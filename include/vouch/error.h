@@ -2,9 +2,10 @@
 /*
  * Errors: one code space for what failed here, one for what the other side answered.
  *
- * Local failures are negative ints: a negative errno where errno has the exact word for it, else one of the VOUCH_E_* below. Errors
- * that the *server answered* to a call are positive (enum vouch_remote_error): the transport worked. So for a call, 0 is success, < 0
- * means that no answer came and > 0 is the server's answer.
+ * Local failures are negative ints: a negative errno where errno has the exact word for it, else
+ * one of the VOUCH_E_* below. Errors that the *server answered* to a call are positive (enum
+ * vouch_remote_error): the transport worked. So for a call, 0 is success, < 0 means that no answer
+ * came and > 0 is the server's answer.
  */
 #ifndef VOUCH_ERROR_H
 #define VOUCH_ERROR_H
@@ -25,38 +26,47 @@ extern "C" {
  *   -EINVAL      an argument of the caller's is wrong; nothing was done */
 
 /* What errno has no word for. */
-#define VOUCH_E_REFUSED (-10001)         /* the policy denies this peer */
-#define VOUCH_E_SYMLINK (-10002)         /* the socket's path is a symbolic link */
-#define VOUCH_E_NOT_SOCKET (-10003)      /* what is at the path is not a socket */
-#define VOUCH_E_FILE_OWNER (-10004)      /* the socket file's uid is not the expected one */
-#define VOUCH_E_FILE_GROUP (-10005)      /* the socket file's gid is not the expected one */
-#define VOUCH_E_FILE_MODE (-10006)       /* the socket file's mode is not among the accepted ones */
-#define VOUCH_E_FILE_SWAPPED (-10007)    /* the socket file changed between the check and the connection */
-#define VOUCH_E_PEER_REFUSED (-10008)    /* dial: the server's credentials are not acceptable */
-#define VOUCH_E_PEER_UNKNOWN (-10009)    /* the kernel does not say who the peer is */
-#define VOUCH_E_PATH_TOO_LONG (-10010)   /* the path does not fit sun_path, and this system has no way around */
-#define VOUCH_E_PATH_EMPTY (-10011)      /* an empty path, or one without a file name */
-#define VOUCH_E_ADDRESS_LIVE (-10012)    /* listen: a server answers at this path */
-#define VOUCH_E_ADDRESS_LOCKED (-10013)  /* listen: another process is about to serve, or serves, this path */
-#define VOUCH_E_PARENT_UNSAFE (-10014)   /* listen: others may rename or delete files in the parent directory */
-#define VOUCH_E_ABSTRACT_OFF (-10015)    /* an abstract name, and the option that allows one is not set */
-#define VOUCH_E_NOT_LISTENING (-10016)   /* an inherited descriptor is not a listening UNIX stream socket */
-#define VOUCH_E_NO_ACTIVATION (-10017)   /* LISTEN_FDS / LISTEN_PID do not offer such a descriptor to this process */
-#define VOUCH_E_METHOD_EXISTS (-10018)   /* a method of that name is registered already */
-#define VOUCH_E_METHOD_NAME (-10019)     /* a method name is empty, too long, or has a character outside [A-Za-z0-9_.-/] */
+#define VOUCH_E_REFUSED (-10001)    /* the policy denies this peer */
+#define VOUCH_E_SYMLINK (-10002)    /* the socket's path is a symbolic link */
+#define VOUCH_E_NOT_SOCKET (-10003) /* what is at the path is not a socket */
+#define VOUCH_E_FILE_OWNER (-10004) /* the socket file's uid is not the expected one */
+#define VOUCH_E_FILE_GROUP (-10005) /* the socket file's gid is not the expected one */
+#define VOUCH_E_FILE_MODE (-10006)  /* the socket file's mode is not among the accepted ones */
+#define VOUCH_E_FILE_SWAPPED                                                                       \
+    (-10007) /* the socket file changed between the check and the connection */
+#define VOUCH_E_PEER_REFUSED (-10008) /* dial: the server's credentials are not acceptable */
+#define VOUCH_E_PEER_UNKNOWN (-10009) /* the kernel does not say who the peer is */
+#define VOUCH_E_PATH_TOO_LONG                                                                      \
+    (-10010) /* the path does not fit sun_path, and this system has no way around */
+#define VOUCH_E_PATH_EMPTY (-10011)   /* an empty path, or one without a file name */
+#define VOUCH_E_ADDRESS_LIVE (-10012) /* listen: a server answers at this path */
+#define VOUCH_E_ADDRESS_LOCKED                                                                     \
+    (-10013) /* listen: another process is about to serve, or serves, this path */
+#define VOUCH_E_PARENT_UNSAFE                                                                      \
+    (-10014) /* listen: others may rename or delete files in the parent directory */
+#define VOUCH_E_ABSTRACT_OFF                                                                       \
+    (-10015) /* an abstract name, and the option that allows one is not set */
+#define VOUCH_E_NOT_LISTENING                                                                      \
+    (-10016) /* an inherited descriptor is not a listening UNIX stream socket */
+#define VOUCH_E_NO_ACTIVATION                                                                      \
+    (-10017) /* LISTEN_FDS / LISTEN_PID do not offer such a descriptor to this process */
+#define VOUCH_E_METHOD_EXISTS (-10018) /* a method of that name is registered already */
+#define VOUCH_E_METHOD_NAME                                                                        \
+    (-10019) /* a method name is empty, too long, or has a character outside [A-Za-z0-9_.-/] */
 
-/* What a server answers. 1 to 4 are the wire's (see docs/protocol.md); from 5 up they are sent only to peers that know them, others get
- * the nearest of 1 to 4. */
+/* What a server answers. 1 to 4 are the wire's (see docs/protocol.md); from 5 up they are sent only
+ * to peers that know them, others get the nearest of 1 to 4. */
 enum vouch_remote_error {
     VOUCH_REMOTE_OK = 0,
     VOUCH_REMOTE_METHOD_NOT_FOUND = 1,
     VOUCH_REMOTE_DEADLINE_EXCEEDED = 2,
     VOUCH_REMOTE_BAD_DATA = 3,
     VOUCH_REMOTE_SERVER = 4,
-    VOUCH_REMOTE_REFUSED = 5,     /* policy: this caller may not call this method (old peers see 4) */
-    VOUCH_REMOTE_TOO_LARGE = 6,   /* request or reply over a limit (old peers see 3) */
-    VOUCH_REMOTE_CANCELLED = 7,   /* ended because its caller cancelled it (old peers see 4) */
-    VOUCH_REMOTE_UNAVAILABLE = 8, /* the server is stopping or overloaded; nothing was run (old peers see 2, which they may retry) */
+    VOUCH_REMOTE_REFUSED = 5,   /* policy: this caller may not call this method (old peers see 4) */
+    VOUCH_REMOTE_TOO_LARGE = 6, /* request or reply over a limit (old peers see 3) */
+    VOUCH_REMOTE_CANCELLED = 7, /* ended because its caller cancelled it (old peers see 4) */
+    VOUCH_REMOTE_UNAVAILABLE = 8, /* the server is stopping or overloaded; nothing was run (old
+                                     peers see 2, which they may retry) */
     VOUCH_REMOTE_UNKNOWN = 9,     /* an error text came with a type that we don't know */
 };
 
@@ -65,16 +75,17 @@ enum vouch_remote_error {
 
 /* What went wrong, for people. Filled by functions that take a `ret_error`, on failure only. */
 struct vouch_error {
-    int code;                             /* the function's return value */
+    int code;                               /* the function's return value */
     char message[VOUCH_ERROR_TEXT_MAX + 1]; /* what was found and what was expected */
 };
 
-/* A short name of any result of this library: negative errno, VOUCH_E_*, 0, or a vouch_remote_error.
- * Static text, never NULL; any thread; does not block. */
+/* A short name of any result of this library: negative errno, VOUCH_E_*, 0, or a
+ * vouch_remote_error. Static text, never NULL; any thread; does not block. */
 VOUCH_API const char *vouch_strerror(int result);
 
-/* Whether the same call may succeed when simply tried again: deadline exceeded, unavailable, interrupted, out of memory or descriptors,
- * peer gone. "Peer gone" may have been executed; only the caller knows if repeating it is harmless. */
+/* Whether the same call may succeed when simply tried again: deadline exceeded, unavailable,
+ * interrupted, out of memory or descriptors, peer gone. "Peer gone" may have been executed; only
+ * the caller knows if repeating it is harmless. */
 VOUCH_API bool vouch_error_retryable(int result);
 
 #ifdef __cplusplus

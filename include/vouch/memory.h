@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The allocator. Every byte that the library allocates comes through one: the one in an object's options, or malloc.
+ * The allocator. Every byte that the library allocates comes through one: the one in an object's
+ * options, or malloc.
  */
 #ifndef VOUCH_MEMORY_H
 #define VOUCH_MEMORY_H
@@ -11,9 +12,10 @@
 extern "C" {
 #endif
 
-/* A user's allocator. The struct and what it points to must outlive every object that was given it. Functions are called from any
- * thread that uses such an object. `alloc` returns memory aligned for any type, or NULL; it need not be cleared. `release` gets the
- * size that was asked for, and never NULL. */
+/* A user's allocator. The struct and what it points to must outlive every object that was given it.
+ * Functions are called from any thread that uses such an object. `alloc` returns memory aligned for
+ * any type, or NULL; it need not be cleared. `release` gets the size that was asked for, and never
+ * NULL. */
 struct vouch_allocator {
     void *(*alloc)(void *context, size_t size);
     void (*release)(void *context, void *memory, size_t size);

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Client: calls methods of a server, bytes in and bytes out.
+ *
+ * Any number of threads may call through one client; their calls share its connection. There is no
+ * hidden thread: the thread that waits for its reply reads for all who wait. Every call ends
+ * exactly once: with a reply, an error that the server answered, or a local one (deadline,
+ * cancelled, peer gone, …), and never later than its deadline.
+ */
+#ifndef VOUCH_CLIENT_H
+#define VOUCH_CLIENT_H
+
+#include <vouch/common.h>
+#include <vouch/conn.h>
+#include <vouch/dial.h>
+#include <vouch/error.h>
+#include <vouch/pool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct vouch_client;
+
+#define VOUCH_CALL_TIMEOUT_DEFAULT VOUCH_SECONDS(30)
+#define VOUCH_CLIENT_CALLS_DEFAULT 65536u /* in flight */
+#define VOUCH_CLIENT_CALLS_BOUND (1u << 20)
+
+/* What an interceptor sees of a call. Valid while it runs. */
+struct vouch_call_info {
+    const char *method;
+    size_t request_size; /* bytes of the body */
+    size_t reply_size;   /* 0 before the reply */
+    int64_t deadline;    /* CLOCK_MONOTONIC */
+};
+
+/* Runs around each call. `before` may refuse it: a negative code ends the call with that, nothing
+ * is sent, and `after` runs too. `after` gets the result and the time it took in ns. Either may be
+ * NULL. They run on the thread that calls (`before`, and `after` of blocking calls) or that runs
+ * the callback. */
+struct vouch_client_interceptor {
+    int (*before)(void *context, const struct vouch_call_info *info);
+    void (*after)(void *context, const struct vouch_call_info *info, int result, int64_t elapsed);
+    void *context;
+};
+
+struct vouch_client_options {
+    size_t size;
+    const struct vouch_allocator *allocator; /* NULL: malloc */
+    struct vouch_pool *pool;                 /* referenced; NULL: one of its own */
+    int64_t call_timeout; /* for calls that don't say their own, ns; 0: 30 s; VOUCH_FOREVER */
+    size_t max_request;   /* largest message sent, envelope included; 0: 4 MiB; at most
+                             VOUCH_CHUNK_SIZE_BOUND */
+    size_t max_reply;     /* largest message taken; 0: 4 MiB */
+    unsigned max_calls;   /* in flight; 0: VOUCH_CLIENT_CALLS_DEFAULT; one more answers -EBUSY */
+    size_t output_max; /* bytes waiting to be sent at which further calls answer -EAGAIN; 0: max(4
+                          MiB, 2 * max_request) */
+    int64_t frame_timeout; /* for a message of the server once begun, ns; 0: 30 s; VOUCH_FOREVER */
+    int64_t stall_timeout; /* without the server taking a byte while there are some to send, ns; 0:
+                              30 s; VOUCH_FOREVER */
+    bool reconnect; /* vouch_client_dial only: connect again when the connection is gone and a call
+                     * is made. What was in flight ends with -ECONNRESET and is not repeated */
+    int64_t reconnect_min; /* wait between attempts, doubled each time up to the maximum, ns; 0: 10
+                              ms */
+    int64_t reconnect_max; /* 0: 1 s */
+    const struct vouch_client_interceptor
+        *interceptors;        /* copied; `before` runs in this order, `after` in the reverse */
+    size_t interceptor_count; /* at most 16 */
+};
+
+/* Connects and makes a client. `dial_options`, `options` and `ret_error` may be NULL. Errors of
+ * vouch_dial and vouch_client_new. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_client_dial(const char *address,
+                                                 const struct vouch_dial_options *dial_options,
+                                                 const struct vouch_client_options *options,
+                                                 struct vouch_client **ret_client,
+                                                 struct vouch_error *ret_error);
+
+/* Makes a client on a connection, which it takes over on success only. Returns 0, -ENOMEM, -EINVAL
+ * (an option out of its range, or reconnect, which needs an address), -ECHILD, errnos. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_client_new(struct vouch_conn *conn,
+                                                const struct vouch_client_options *options,
+                                                struct vouch_client **ret_client);
+
+/* Ends the client: every call in flight ends with -ESHUTDOWN, and so does every later one.
+ * Callbacks run in vouch_client_process, vouch_client_wait or vouch_client_free. Safe twice, any
+ * thread, does not wait for anybody. NULL is ignored. */
+VOUCH_API void vouch_client_close(struct vouch_client *client);
+
+/* Closes, runs the callbacks that are left, frees. Nobody may be inside another function of it, and
+ * no callback may call it. NULL is ignored. */
+VOUCH_API void vouch_client_free(struct vouch_client *client);
+
+/* A reply. `data` is the body, in place in `buffer`; both live until vouch_reply_release (or take a
+ * reference of the buffer). */
+struct vouch_reply {
+    const uint8_t *data; /* NULL when `size` is 0 */
+    size_t size;
+    struct vouch_buffer *buffer; /* may be NULL */
+};
+
+/* Lets go of a reply's memory and clears it. Safe twice, and on a zeroed one. */
+VOUCH_API void vouch_reply_release(struct vouch_reply *reply);
+
+struct vouch_call_options {
+    size_t size;
+    int64_t timeout;  /* ns; 0: the client's call_timeout; VOUCH_FOREVER. Ignored when `deadline` is
+                         set */
+    int64_t deadline; /* CLOCK_MONOTONIC, ns; 0: none said */
+    uint64_t tag;     /* any number for vouch_client_cancel; 0: none. Calls may share one */
+};
+
+/* Calls and waits. `data` may be NULL when `size` is 0; it is copied. `options`, `ret_reply` and
+ * `ret_error` may be NULL; the caller releases the reply. `ret_reply` is cleared on failure.
+ * Returns 0: the server replied. > 0: the server answered with that error (enum
+ * vouch_remote_error), its text in `ret_error`. < 0: there was no answer: -ETIMEDOUT, -ECANCELED,
+ * -ECONNRESET (the peer is gone), -EPROTO (it sent nonsense), -EMSGSIZE (request or reply over a
+ * maximum; the message names both sizes), -EBUSY (max_calls), -EAGAIN (output_max), -ESHUTDOWN,
+ * VOUCH_E_METHOD_NAME, -EINVAL, -ENOMEM, -ECHILD, what an interceptor returned; with reconnect also
+ * the errors of vouch_dial. Any thread, but not from a callback of the same client. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_client_call(struct vouch_client *client, const char *method,
+                                                 const void *data, size_t size,
+                                                 const struct vouch_call_options *options,
+                                                 struct vouch_reply *ret_reply,
+                                                 struct vouch_error *ret_error);
+
+/* A buffer to build a request of at most `size` bytes in: put the body at its `data` and set its
+ * `size`. What it holds is sent from where it is. Owned by the caller until given to a call, or
+ * vouch_buffer_unref. 0, -ENOMEM, -EMSGSIZE. Any thread; does not block. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_client_get_buffer(struct vouch_client *client, size_t size,
+                                                       struct vouch_buffer **ret_buffer);
+
+/* As vouch_client_call, with a request from vouch_client_get_buffer, which is taken over whatever
+ * is returned. */
+VOUCH_API VOUCH_MUST_CHECK int
+vouch_client_call_buffer(struct vouch_client *client, const char *method,
+                         struct vouch_buffer *request, const struct vouch_call_options *options,
+                         struct vouch_reply *ret_reply, struct vouch_error *ret_error);
+
+/* The end of an asynchronous call: result as vouch_client_call returns it; `reply` (never NULL) is
+ * valid until the callback returns, take a reference of its buffer to keep it; `error` (never NULL)
+ * has the text when result is not 0. Runs on a thread inside vouch_client_process,
+ * vouch_client_wait or vouch_client_free, with no lock held: it may make calls without waiting, and
+ * cancel. */
+typedef void (*vouch_reply_callback)(void *context, int result, const struct vouch_reply *reply,
+                                     const struct vouch_error *error);
+
+/* Calls without waiting. Returns 0, and `callback` will run exactly once, later; or an error as
+ * vouch_client_call, and it will not. The call is sent at once as far as the socket takes it, and
+ * gets on in vouch_client_process or vouch_client_wait, or while another thread waits in a call.
+ * `ret_id` (may be NULL) is for vouch_client_cancel_id. Any thread. */
+VOUCH_API VOUCH_MUST_CHECK int
+vouch_client_call_async(struct vouch_client *client, const char *method, const void *data,
+                        size_t size, const struct vouch_call_options *options,
+                        vouch_reply_callback callback, void *context, uint64_t *ret_id);
+
+/* The same with a request from vouch_client_get_buffer, which is taken over whatever is returned.
+ */
+VOUCH_API VOUCH_MUST_CHECK int
+vouch_client_call_async_buffer(struct vouch_client *client, const char *method,
+                               struct vouch_buffer *request,
+                               const struct vouch_call_options *options,
+                               vouch_reply_callback callback, void *context, uint64_t *ret_id);
+
+/* Ends all calls with this tag, which answer -ECANCELED, and tells the server if it can be told.
+ * Looks at every call in flight. Returns how many it ended. Any thread; does not wait. */
+VOUCH_API size_t vouch_client_cancel(struct vouch_client *client, uint64_t tag);
+
+/* Ends one asynchronous call. 0, or -ENOENT when it has ended already. Any thread; does not wait.
+ */
+VOUCH_API int vouch_client_cancel_id(struct vouch_client *client, uint64_t id);
+
+/* Round trip to the server without a handler: 0 and the time in ns (`ret_elapsed` may be NULL);
+ * -ENOTSUP when the server has not shown that it knows pings (none has before the first reply);
+ * else as vouch_client_call. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_client_ping(struct vouch_client *client, int64_t timeout,
+                                                 int64_t *ret_elapsed);
+
+/* For a foreign loop: poll get_fd for get_events (POLLIN/POLLOUT of poll.h) at most get_timeout ns
+ * (VOUCH_FOREVER: no limit), then call process, whatever happened. process runs callbacks and
+ * returns how many, or the reason why the connection is gone (-ECONNRESET, …; with reconnect it
+ * goes on trying and answers 0). On Linux the descriptor stays the same for the life of the client
+ * and blocking calls of other threads mix freely; on systems without such a descriptor it is the
+ * connection's own, to be asked for after each process, and then blocking calls from other threads
+ * answer -ENOTSUP once get_fd was called. get_fd: the descriptor, or -ENOMEM, -EMFILE, … */
+VOUCH_API VOUCH_MUST_CHECK int vouch_client_get_fd(struct vouch_client *client);
+VOUCH_API short vouch_client_get_events(struct vouch_client *client);
+VOUCH_API int64_t vouch_client_get_timeout(struct vouch_client *client);
+VOUCH_API int vouch_client_process(struct vouch_client *client);
+
+/* Waits until at least one callback has run, none is left to wait for, or `deadline`. Returns how
+ * many ran (0: nothing is left), -ETIMEDOUT, or as process. One thread at a time. */
+VOUCH_API int vouch_client_wait(struct vouch_client *client, int64_t deadline);
+
+/* The server's identity, of the present connection; a reference for the caller
+ * (vouch_identity_unref). NULL after the connection is gone. Any thread. */
+VOUCH_API const struct vouch_identity *vouch_client_get_peer(struct vouch_client *client);
+
+struct vouch_client_stats {
+    uint64_t calls;         /* begun */
+    uint64_t replies;       /* ended with 0 */
+    uint64_t remote_errors; /* ended with > 0 */
+    uint64_t local_errors;  /* ended with < 0 */
+    uint64_t in_flight;     /* now */
+    uint64_t connects;      /* connections made, the first included */
+    uint64_t bytes_sent, bytes_received;
+};
+
+/* Any thread; does not wait. */
+VOUCH_API void vouch_client_get_stats(struct vouch_client *client,
+                                      struct vouch_client_stats *ret_stats);
+
+/* The pool the client takes its buffers from; lives as long as the client. For its counters. */
+VOUCH_API struct vouch_pool *vouch_client_get_pool(struct vouch_client *client);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Server: methods, and the connections that call them.
+ *
+ * A few worker threads; any of them reads any connection. A handler runs on the worker that read
+ * its request. Before it does, the reading is handed on, so that a handler that is slow, or blocks,
+ * holds up no other call, not even on its own connection; where a method is declared
+ * VOUCH_METHOD_QUICK that hand-over is saved. The server can live in a foreign loop instead,
+ * without threads.
+ */
+#ifndef VOUCH_SERVER_H
+#define VOUCH_SERVER_H
+
+#include <vouch/common.h>
+#include <vouch/conn.h>
+#include <vouch/error.h>
+#include <vouch/identity.h>
+#include <vouch/listen.h>
+#include <vouch/policy.h>
+#include <vouch/pool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct vouch_server;
+struct vouch_call;
+
+#define VOUCH_SERVER_CALLS_DEFAULT 128u /* in flight on one connection */
+#define VOUCH_SERVER_CALLS_BOUND 65536u
+#define VOUCH_SERVER_WORKERS_BOUND 1024u
+#define VOUCH_METHOD_NAME_MAX 255 /* bytes */
+
+/* Runs around each call that found its method. `before` returns 0 to let it pass, or answers it
+ * with an enum vouch_remote_error (the caller sees its name as text). `after` runs when the call
+ * has been answered: result 0 or the error, and the ns since its arrival; not with a lock held; on
+ * the thread that answered. Either may be NULL. */
+struct vouch_server_interceptor {
+    int (*before)(void *context, struct vouch_call *call);
+    void (*after)(void *context, struct vouch_call *call, int result, int64_t elapsed);
+    void *context;
+};
+
+struct vouch_server_options {
+    size_t size;
+    const struct vouch_allocator *allocator; /* NULL: malloc */
+    struct vouch_pool *pool;                 /* referenced; NULL: one of its own */
+    unsigned workers;                        /* threads kept; 0: one a core, at least 2 */
+    unsigned workers_max; /* … when handlers block; 0: 64 or 4 * workers, whichever is more. This is
+                           * the limit of handlers that run at a time; calls beyond it wait in their
+                           * sockets */
+    size_t max_request;   /* largest message taken, envelope included; 0: 4 MiB; at most
+                             VOUCH_CHUNK_SIZE_BOUND */
+    size_t max_reply;     /* largest message sent; 0: 4 MiB */
+    size_t drain_max; /* an oversize call up to this is skipped and answered, a larger one ends its
+                       * connection; 0: 4 * max_request */
+    unsigned max_calls; /* in flight on one connection; 0: 128. At the limit its reading stops */
+    size_t output_soft; /* bytes waiting for a client to read at which its requests are no longer
+                           read; 0: 1 MiB */
+    size_t output_hard; /* … at which it is disconnected; 0: max(4 MiB, 2 * max_reply); never under
+                           output_soft */
+    int64_t stall_timeout; /* a client that takes no byte for so long while there are some for it is
+                              disconnected; 0: 30 s */
+    int64_t frame_timeout; /* for a message once its first byte is there; 0: 30 s; VOUCH_FOREVER */
+    int64_t drain_timeout; /* what vouch_server_interrupt gives calls in flight; 0: 5 s */
+    const struct vouch_server_interceptor
+        *interceptors;        /* copied; `before` runs in this order, `after` in the reverse */
+    size_t interceptor_count; /* at most 16 */
+};
+
+/* Returns 0, -ENOMEM, -EINVAL (an option out of its range), errnos of the poller. `options` may be
+ * NULL. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_server_new(const struct vouch_server_options *options,
+                                                struct vouch_server **ret_server);
+
+/* Stops at once if need be (without a drain), waits for handlers to return, frees, listeners and
+ * connections included. Calls kept by the program (vouch_call_keep) must have been answered. NULL
+ * is ignored. */
+VOUCH_API void vouch_server_free(struct vouch_server *server);
+
+/* Handles a call. Inside, answer with vouch_call_reply or vouch_call_fail (once), or
+ * vouch_call_keep it. A handler that returns 0 and has done neither answers with an empty body; one
+ * that returns > 0 answers with that enum vouch_remote_error, < 0 with VOUCH_REMOTE_SERVER; the
+ * text is then the code's name. What it returns after answering or keeping is ignored. */
+typedef int (*vouch_handler)(void *context, struct vouch_call *call);
+
+enum {
+    VOUCH_METHOD_QUICK = 1 << 0, /* a promise: it never blocks and takes microseconds. It then runs
+                                    before further input is read */
+};
+
+struct vouch_method {
+    const char
+        *name; /* 1 to VOUCH_METHOD_NAME_MAX of A-Z a-z 0-9 _ . - /; compared exactly. Copied */
+    vouch_handler handler;
+    void *context;
+    const struct vouch_policy
+        *policy; /* who may call it, beyond who may connect; NULL: all who are connected. Copied */
+    unsigned flags; /* VOUCH_METHOD_* */
+};
+
+/* Registers a method. 0, VOUCH_E_METHOD_EXISTS, VOUCH_E_METHOD_NAME, -EINVAL, -ENOMEM, -EBUSY
+ * (serving has begun). */
+VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_method(struct vouch_server *server,
+                                                       const struct vouch_method *method);
+
+/* Serves whoever the listener admits. Takes it over on success only. Before or while serving. 0,
+ * -ENOMEM, -ESHUTDOWN, errnos. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_listener(struct vouch_server *server,
+                                                         struct vouch_listener *listener);
+
+/* Serves one connection (a socketpair's end, say). Takes it over on success only. Before or while
+ * serving; any thread. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_conn(struct vouch_server *server,
+                                                     struct vouch_conn *conn);
+
+/* Serves until vouch_server_stop or vouch_server_interrupt; the calling thread is one of the
+ * workers. Returns 0 when every call in flight was completed, -ETIMEDOUT when some were cut off;
+ * -EBUSY (serves already), -ESHUTDOWN (was stopped before), errnos of starting threads. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_server_run(struct vouch_server *server);
+
+/* Starts the workers and returns. Errors as vouch_server_run. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_server_start(struct vouch_server *server);
+
+/* Stops: listeners close, new calls are answered VOUCH_REMOTE_UNAVAILABLE, what is in flight has
+ * `timeout` ns to complete, then connections close. Returns 0 when all completed, -ETIMEDOUT when
+ * some were cut off. -EDEADLK from a handler of this server (use vouch_server_interrupt). Any other
+ * thread; waits. A server can't be started again. */
+VOUCH_API int vouch_server_stop(struct vouch_server *server, int64_t timeout);
+
+/* Asks vouch_server_run (or the foreign loop's process, which then answers -ESHUTDOWN when done) to
+ * stop as vouch_server_stop with the option drain_timeout does. Async-signal-safe: this is for
+ * SIGTERM handlers. */
+VOUCH_API void vouch_server_interrupt(struct vouch_server *server);
+
+/* For a foreign loop, instead of run and start: poll get_fd for get_events at most get_timeout ns,
+ * then process. Handlers run inside process. get_fd: -ENOTSUP on systems that have no descriptor
+ * for many (see docs/architecture.md), -EBUSY when workers serve. process: 0, -ESHUTDOWN after a
+ * stop is complete, other codes when serving can't go on. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_server_get_fd(struct vouch_server *server);
+VOUCH_API short vouch_server_get_events(struct vouch_server *server);
+VOUCH_API int64_t vouch_server_get_timeout(struct vouch_server *server);
+VOUCH_API VOUCH_MUST_CHECK int vouch_server_process(struct vouch_server *server);
+
+/* ---- Inside a handler, and with a kept call ---- */
+
+/* The request's bytes, in place; valid until the call is answered (inside the handler: until it
+ * returns). Never NULL. */
+VOUCH_API const uint8_t *vouch_call_get_data(const struct vouch_call *call, size_t *ret_size);
+
+/* The method's name as registered. */
+VOUCH_API const char *vouch_call_get_method(const struct vouch_call *call);
+
+/* Who calls; lives as long as the call. */
+VOUCH_API const struct vouch_identity *vouch_call_get_peer(const struct vouch_call *call);
+
+/* CLOCK_MONOTONIC, ns; VOUCH_FOREVER when the caller set none. */
+VOUCH_API int64_t vouch_call_get_deadline(const struct vouch_call *call);
+
+/* Whether nobody waits for the answer any more: cancelled, its caller gone, its deadline past, or
+ * the server cut off. Any thread. */
+VOUCH_API bool vouch_call_is_cancelled(const struct vouch_call *call);
+
+/* Waits until the call is cancelled (1) or `deadline` (0): a sleep that ends when there is no use
+ * in it. Any thread. In a foreign loop nothing is read meanwhile: it answers at the deadline. */
+VOUCH_API int vouch_call_wait_cancelled(struct vouch_call *call, int64_t deadline);
+
+/* Answers with a copy of `size` bytes. Returns 0; -EALREADY; -EMSGSIZE (the caller got
+ * VOUCH_REMOTE_TOO_LARGE instead); -ECONNRESET (the caller is gone); -ETIMEDOUT (it was told that
+ * its deadline passed); -ENOMEM (the connection is ended, so that the caller knows). All but
+ * -EALREADY end a kept call: it must not be touched afterwards. Any thread; does not wait. */
+VOUCH_API int vouch_call_reply(struct vouch_call *call, const void *data, size_t size);
+
+/* A buffer to build a reply of at most `size` bytes in: put the body at its `data`, set its `size`.
+ * 0, -ENOMEM, -EMSGSIZE. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_call_get_buffer(struct vouch_call *call, size_t size,
+                                                     struct vouch_buffer **ret_buffer);
+
+/* As vouch_call_reply, with a body from vouch_call_get_buffer, which is taken over whatever is
+ * returned. */
+VOUCH_API int vouch_call_reply_buffer(struct vouch_call *call, struct vouch_buffer *reply);
+
+/* Answers with an error and a text (cut at VOUCH_ERROR_TEXT_MAX bytes). Returns as
+ * vouch_call_reply; -EINVAL when `error` is not a vouch_remote_error over 0 (nothing was answered
+ * then). */
+VOUCH_API int vouch_call_fail(struct vouch_call *call, enum vouch_remote_error error,
+                              const char *format, ...) VOUCH_PRINTF(3, 4);
+
+/* Keeps the call beyond the handler's return: it has to be answered later, by any thread, even when
+ * it is cancelled meanwhile. It counts as in flight until then. When its deadline passes first its
+ * caller is told so. To be called inside the handler, before the call is given to another thread.
+ */
+VOUCH_API void vouch_call_keep(struct vouch_call *call);
+
+/* ---- Statistics ---- */
+
+struct vouch_server_stats {
+    uint64_t connections;      /* since the start */
+    uint64_t live_connections; /* now */
+    uint64_t calls;            /* that arrived whole, or were skipped as too large */
+    uint64_t in_flight;        /* now */
+    uint64_t
+        errors[VOUCH_REMOTE_UNKNOWN + 1]; /* answers by enum vouch_remote_error; [0]: replies */
+    uint64_t cancels;                     /* calls that their callers cancelled */
+    uint64_t lost;                        /* calls whose caller was gone before the answer */
+    uint64_t cut_malformed;               /* connections ended because of what they sent */
+    uint64_t cut_timeout; /* … of a half message or a full socket that did not move */
+    uint64_t cut_output;  /* … of too much that they did not read */
+    uint64_t bytes_received, bytes_sent;
+    unsigned workers; /* threads now */
+};
+
+/* Any thread; does not wait; not one snapshot. */
+VOUCH_API void vouch_server_get_stats(struct vouch_server *server,
+                                      struct vouch_server_stats *ret_stats);
+
+/* Bucket i counts calls that took from 2^i to 2^(i+1) - 1 ns from arrival to answer (0 ns counts in
+ * the first). */
+#define VOUCH_LATENCY_BUCKETS 40
+
+struct vouch_method_stats {
+    const char *name; /* lives as long as the server */
+    uint64_t calls;
+    uint64_t errors; /* answered with anything but 0 */
+    uint64_t latency[VOUCH_LATENCY_BUCKETS];
+};
+
+/* The `index`-th method in the order of registration: 0, or -ENOENT. Any thread; does not wait. */
+VOUCH_API int vouch_server_get_method_stats(struct vouch_server *server, size_t index,
+                                            struct vouch_method_stats *ret_stats);
+
+/* The pool the server takes its buffers from; lives as long as the server. For its counters. */
+VOUCH_API struct vouch_pool *vouch_server_get_pool(struct vouch_server *server);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

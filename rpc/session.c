@@ -1,0 +1,665 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The protocol of docs/protocol.md, both roles. The output queue is a list of pooled buffers, each
+ * one whole chunk.
+ *
+ * Additions to the plain wire go only to a peer that has shown that it knows them: a client shows
+ * its features in a field of its first call, which others skip; a server that sees it says hello
+ * before its first reply. A first reply without a hello comes from a plain peer.
+ */
+#include "rpc/session.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/error.h"
+#include "lib/pool.h"
+
+static struct session_slot *slot_of_node(struct idtable_node *node) {
+    return (struct session_slot *)node; /* first member */
+}
+
+static struct session_slot *slot_of_timer(struct timer *timer) {
+    return (struct session_slot *)((char *)timer - offsetof(struct session_slot, timer));
+}
+
+int session_init(struct session *s, enum session_role role, const struct session_limits *limits,
+                 struct vouch_pool *pool, const struct vouch_allocator *allocator) {
+    *s = (struct session){.role = role, .limits = *limits, .allocator = allocator, .pool = pool};
+    int r = chunk_decoder_init(&s->decoder, pool, limits->max_receive, limits->drain_max);
+    if (r < 0)
+        return r;
+    vouch_pool_ref(pool);
+    idtable_init(&s->calls, allocator);
+    idtable_init(&s->requests, allocator);
+    timer_heap_init(&s->timers, allocator);
+    s->frame_deadline = s->stall_deadline = VOUCH_FOREVER;
+    return 0;
+}
+
+static void drop_output(struct session *s) {
+    while (s->out_head) {
+        struct pool_buffer *next = s->out_head->next;
+        vouch_buffer_unref(&s->out_head->public);
+        s->out_head = next;
+    }
+    s->out_tail = NULL;
+    s->out_bytes = s->out_offset = 0;
+}
+
+void session_deinit(struct session *s) {
+    if (!s->pool)
+        return;
+    drop_output(s);
+    vouch_buffer_unref(s->skipped.buffer);
+    chunk_decoder_deinit(&s->decoder);
+    idtable_deinit(&s->calls);
+    idtable_deinit(&s->requests);
+    timer_heap_deinit(&s->timers);
+    vouch_pool_unref(s->pool);
+    s->pool = NULL;
+}
+
+int session_failure(const struct session *s) {
+    return s->failure;
+}
+
+void session_fail(struct session *s, int failure) {
+    if (s->failure == 0)
+        s->failure = failure;
+}
+
+/* ---- output ---- */
+
+int session_buffer(struct vouch_pool *pool, size_t size, struct vouch_buffer **ret_buffer) {
+    if (size > VOUCH_CHUNK_SIZE_BOUND)
+        return -EMSGSIZE;
+    return vouch_pool_get(pool, ENVELOPE_HEADROOM, size + ENVELOPE_TAILROOM, ret_buffer);
+}
+
+static void push_output(struct session *s, struct vouch_buffer *chunk) {
+    struct pool_buffer *buffer = pool_buffer_of(chunk);
+    buffer->next = NULL;
+    if (s->out_tail)
+        s->out_tail->next = buffer;
+    else
+        s->out_head = buffer;
+    s->out_tail = buffer;
+    s->out_bytes += chunk->size;
+    if (!session_wants_input(s))
+        s->paused = true;
+}
+
+int session_output(const struct session *s, struct iovec *ret_pieces, int max) {
+    int count = 0;
+    size_t offset = s->out_offset;
+    for (struct pool_buffer *b = s->out_head; b && count < max; b = b->next) {
+        ret_pieces[count].iov_base = b->public.data + offset;
+        ret_pieces[count++].iov_len = b->public.size - offset;
+        offset = 0;
+    }
+    return count;
+}
+
+void session_sent(struct session *s, size_t size, int64_t now) {
+    (void)now;
+    if (size > 0)
+        s->stall_deadline = VOUCH_FOREVER;
+    s->out_bytes -= size;
+    size += s->out_offset;
+    while (s->out_head && size >= s->out_head->public.size) {
+        struct pool_buffer *sent = s->out_head;
+        size -= sent->public.size;
+        s->out_head = sent->next;
+        vouch_buffer_unref(&sent->public);
+    }
+    s->out_offset = size;
+    if (!s->out_head)
+        s->out_tail = NULL;
+}
+
+void session_blocked(struct session *s, int64_t now) {
+    if (s->stall_deadline == VOUCH_FOREVER)
+        s->stall_deadline = clock_add(now, s->limits.stall_timeout);
+}
+
+size_t session_max_send(const struct session *s) {
+    if (s->peer_max != 0 && s->peer_max < s->limits.max_send)
+        return (size_t)s->peer_max;
+    return s->limits.max_send;
+}
+
+/* A message without a body. Best effort: these tell the peer things that it can do without. */
+static int send_control(struct session *s, const struct envelope *envelope) {
+    struct vouch_buffer *buffer;
+    int r = session_buffer(s->pool, 0, &buffer);
+    if (r < 0)
+        return r;
+    envelope_wrap(buffer, envelope);
+    push_output(s, buffer);
+    return 0;
+}
+
+static bool peer_knows(const struct session *s, uint64_t feature) {
+    return (s->peer_features & feature) != 0;
+}
+
+/* ---- calls of ours ---- */
+
+/* Ids count up and skip 0 and what is still in flight. One comes round again after 2^32 calls at
+ * the earliest. */
+static uint32_t next_id(struct session *s) {
+    do
+        s->last_id++;
+    while (s->last_id == 0 || idtable_find(&s->calls, s->last_id));
+    return s->last_id;
+}
+
+static int may_call(const struct session *s) {
+    if (s->failure != 0)
+        return s->failure;
+    if (s->calls.count >= s->limits.max_calls)
+        return -EBUSY;
+    return s->out_bytes >= s->limits.output_hard ? -EAGAIN : 0;
+}
+
+static int enter_flight(struct session *s, struct session_slot *slot, int64_t deadline) {
+    *slot = (struct session_slot){.node.id = next_id(s)};
+    int r = timer_set(&s->timers, &slot->timer, deadline);
+    if (r < 0)
+        return r;
+    idtable_insert(&s->calls, &slot->node);
+    return 0;
+}
+
+static void leave_flight(struct session *s, struct session_slot *slot) {
+    timer_cancel(&s->timers, &slot->timer);
+    idtable_remove(slot->incoming ? &s->requests : &s->calls, &slot->node);
+}
+
+static int64_t wall_of(const struct session *s, int64_t deadline) {
+    /* Never 0: a plain server takes that as long past. */
+    return deadline == VOUCH_FOREVER ? INT64_MAX : clock_add(deadline, s->wall_offset);
+}
+
+static int start_call(struct session *s, struct session_slot *slot, const char *method,
+                      struct vouch_buffer *body, int64_t deadline, size_t *ret_size) {
+    struct envelope e = {
+        .method = method, .method_size = strlen(method), .expires = wall_of(s, deadline)};
+    int r = may_call(s);
+    if (r < 0)
+        return r;
+    if (e.method_size == 0 || e.method_size > ENVELOPE_METHOD_MAX)
+        return -EINVAL;
+    if (!s->announced) {
+        e.client_features = SESSION_FEATURES;
+        e.max_message = s->limits.max_receive;
+    }
+    e.id = UINT32_MAX; /* the longest, until there is one */
+    size_t size = envelope_size(&e, body->size);
+    if (ret_size)
+        *ret_size = size;
+    if (size > session_max_send(s))
+        return -EMSGSIZE;
+    r = enter_flight(s, slot, deadline);
+    if (r < 0)
+        return r;
+    e.id = slot->node.id;
+    envelope_wrap(body, &e);
+    push_output(s, body);
+    s->announced = true;
+    return 0;
+}
+
+int session_call(struct session *s, struct session_slot *slot, const char *method,
+                 struct vouch_buffer *body, int64_t deadline, int64_t now, size_t *ret_size) {
+    (void)now;
+    int r = start_call(s, slot, method, body, deadline, ret_size);
+    if (r < 0)
+        vouch_buffer_unref(body);
+    return r;
+}
+
+int session_ping(struct session *s, struct session_slot *slot, int64_t deadline) {
+    int r = may_call(s);
+    if (r < 0)
+        return r;
+    if (!peer_knows(s, SESSION_FEATURE_PING))
+        return -ENOTSUP;
+    r = enter_flight(s, slot, deadline);
+    if (r < 0)
+        return r;
+    r = send_control(s, &(struct envelope){.id = slot->node.id, .control = ENVELOPE_PING});
+    if (r < 0)
+        leave_flight(s, slot);
+    return r;
+}
+
+static void send_cancel(struct session *s, uint32_t id) {
+    (void)send_control(s, &(struct envelope){.id = id, .control = ENVELOPE_CANCEL});
+}
+
+static void tell_cancelled(struct session *s, uint32_t id) {
+    if (peer_knows(s, SESSION_FEATURE_CANCEL))
+        send_cancel(s, id);
+    else if (!s->peer_known && s->early_cancel_count < SESSION_EARLY_CANCELS)
+        s->early_cancels[s->early_cancel_count++] = id;
+}
+
+void session_abandon(struct session *s, struct session_slot *slot) {
+    leave_flight(s, slot);
+    s->unanswered++;
+    if (s->failure == 0)
+        tell_cancelled(s, slot->node.id);
+}
+
+/* ---- calls of the peer ---- */
+
+void session_accept(struct session *s, struct session_slot *slot,
+                    const struct session_event *event) {
+    const struct envelope *e = &event->envelope;
+    *slot = (struct session_slot){
+        .node.id = e->id,
+        .incoming = true,
+        .expires = e->expires,
+        .method = e->method,
+        .method_size = e->method_size,
+    };
+    idtable_insert(&s->requests, &slot->node);
+    if (!session_wants_input(s))
+        s->paused = true;
+}
+
+int session_watch(struct session *s, struct session_slot *slot, int64_t deadline) {
+    return timer_set(&s->timers, &slot->timer, deadline);
+}
+
+/* A reply repeats the method and the deadline of its call, as plain servers do. */
+static struct envelope reply_envelope(const struct session_slot *slot) {
+    return (struct envelope){
+        .id = slot->node.id,
+        .expires = slot->expires,
+        .method = slot->method,
+        .method_size = slot->method_size <= ENVELOPE_METHOD_MAX ? slot->method_size : 0,
+    };
+}
+
+static void send_reply(struct session *s, struct vouch_buffer *body, const struct envelope *e) {
+    envelope_wrap(body, e);
+    push_output(s, body);
+    /* The peer does not read what it asks for. */
+    if (s->out_bytes > s->limits.output_hard)
+        session_fail(s, -ENOBUFS);
+}
+
+/* What a plain peer understands: a Go client panics on types from 5 up. */
+static uint32_t plain_error_type(int result) {
+    switch (result) {
+    case VOUCH_REMOTE_METHOD_NOT_FOUND:
+    case VOUCH_REMOTE_DEADLINE_EXCEEDED:
+    case VOUCH_REMOTE_BAD_DATA:
+        return (uint32_t)result;
+    case VOUCH_REMOTE_TOO_LARGE:
+        return VOUCH_REMOTE_BAD_DATA;
+    case VOUCH_REMOTE_UNAVAILABLE:
+        return VOUCH_REMOTE_DEADLINE_EXCEEDED; /* the only one that it may retry */
+    default:
+        return VOUCH_REMOTE_SERVER;
+    }
+}
+
+/* A Go client uses the text as a printf format. */
+static size_t double_percents(char *text, size_t size) {
+    size_t extra = 0;
+    for (size_t i = 0; i < size; i++)
+        extra += text[i] == '%';
+    size_t doubled = size + extra;
+    for (size_t from = size, to = doubled; extra > 0;) {
+        text[--to] = text[--from];
+        if (text[from] == '%') {
+            text[--to] = '%';
+            extra--;
+        }
+    }
+    return doubled;
+}
+
+static int send_error(struct session *s, const struct session_slot *slot, int result,
+                      const char *text) {
+    char clean[2 * VOUCH_ERROR_TEXT_MAX + 1];
+    size_t size = error_copy_text(clean, VOUCH_ERROR_TEXT_MAX + 1, text, strlen(text));
+    struct envelope e = reply_envelope(slot);
+    e.error_type = (uint32_t)result;
+    if (!peer_knows(s, SESSION_FEATURE_ERRORS)) {
+        e.error_type = plain_error_type(result);
+        size = double_percents(clean, size);
+    }
+    e.error = clean;
+    e.error_size = size;
+    struct vouch_buffer *buffer;
+    int r = session_buffer(s->pool, size, &buffer);
+    if (r < 0) {
+        session_fail(s, r);
+        return r;
+    }
+    send_reply(s, buffer, &e);
+    return 0;
+}
+
+/* 0, or why there is nothing to answer any more. The call has left flight either way. */
+static int finish_request(struct session *s, struct session_slot *slot) {
+    leave_flight(s, slot);
+    if (slot->answered)
+        return -ETIMEDOUT;
+    return s->failure;
+}
+
+int session_reply_error(struct session *s, struct session_slot *slot, int result,
+                        const char *text) {
+    int r = finish_request(s, slot);
+    return r < 0 ? r : send_error(s, slot, result, text);
+}
+
+static int refuse_reply(struct session *s, struct session_slot *slot, size_t size) {
+    struct vouch_error error;
+    error_set(&error, -EMSGSIZE, "the reply of %zu bytes is over the maximum of %zu bytes", size,
+              session_max_send(s));
+    int r = send_error(s, slot, VOUCH_REMOTE_TOO_LARGE, error.message);
+    return r < 0 ? r : -EMSGSIZE;
+}
+
+int session_reply(struct session *s, struct session_slot *slot, struct vouch_buffer *body) {
+    int r = finish_request(s, slot);
+    struct envelope e = reply_envelope(slot);
+    size_t size = envelope_size(&e, body->size);
+    if (r == 0 && size > session_max_send(s))
+        r = refuse_reply(s, slot, size);
+    if (r < 0) {
+        vouch_buffer_unref(body);
+        return r;
+    }
+    send_reply(s, body, &e);
+    return 0;
+}
+
+/* ---- input ---- */
+
+bool session_wants_input(const struct session *s) {
+    return s->failure == 0 && s->out_bytes < s->limits.output_soft &&
+           s->requests.count < s->limits.max_calls;
+}
+
+bool session_has_input(const struct session *s) {
+    return vouch_chunk_decoder_partial(&s->decoder);
+}
+
+int session_space(struct session *s, uint8_t **ret_space, size_t *ret_size) {
+    if (s->failure != 0)
+        return s->failure;
+    return vouch_chunk_decoder_space(&s->decoder, ret_space, ret_size);
+}
+
+void session_commit(struct session *s, size_t size, int64_t now) {
+    vouch_chunk_decoder_commit(&s->decoder, size);
+    if (s->frame_deadline == VOUCH_FOREVER && size > 0)
+        s->frame_deadline = clock_add(now, s->limits.frame_timeout);
+}
+
+static void learn_client(struct session *s, const struct envelope *e) {
+    if (s->announced || e->client_features == 0)
+        return;
+    struct envelope hello = {.server_features = SESSION_FEATURES,
+                             .control = ENVELOPE_HELLO,
+                             .max_message = s->limits.max_receive};
+    if (send_control(s, &hello) < 0)
+        return; /* the client will take us for a plain peer: so do we then */
+    s->announced = s->peer_known = true;
+    s->peer_features = e->client_features;
+    s->peer_max = e->max_message;
+}
+
+static void learn_server(struct session *s, const struct envelope *e) {
+    if (s->peer_known)
+        return;
+    s->peer_known = true;
+    s->peer_features = e->server_features;
+    s->peer_max = e->max_message;
+    if (peer_knows(s, SESSION_FEATURE_CANCEL))
+        for (unsigned i = 0; i < s->early_cancel_count; i++)
+            send_cancel(s, s->early_cancels[i]);
+    s->early_cancel_count = 0;
+}
+
+static int strike(struct session *s) {
+    if (++s->strikes >= SESSION_STRIKES)
+        session_fail(s, -EPROTO);
+    return s->failure;
+}
+
+static int answer_ping(struct session *s, uint32_t token, int64_t now) {
+    if (!peer_knows(s, SESSION_FEATURE_PING))
+        return strike(s);
+    if (now - s->ping_window >= VOUCH_SECONDS(1)) {
+        s->ping_window = now;
+        s->pings = 0;
+    }
+    if (++s->pings > SESSION_PINGS_PER_SECOND)
+        return strike(s);
+    (void)send_control(s, &(struct envelope){.id = token, .control = ENVELOPE_PONG});
+    return 0;
+}
+
+static int64_t deadline_of(const struct session *s, int64_t expires) {
+    int64_t deadline;
+    if (expires == 0 || expires == INT64_MAX)
+        return VOUCH_FOREVER;
+    return __builtin_sub_overflow(expires, s->wall_offset, &deadline) ? INT64_MIN : deadline;
+}
+
+static int on_call(struct session *s, int64_t now, struct session_event *event) {
+    struct envelope *e = &event->envelope;
+    if (e->id == 0 || idtable_find(&s->requests, e->id))
+        return -EPROTO;
+    learn_client(s, e);
+    event->type = SESSION_EVENT_CALL;
+    event->deadline = deadline_of(s, e->expires);
+    if (event->oversize > 0)
+        event->result = VOUCH_REMOTE_TOO_LARGE;
+    else if (event->deadline <= now)
+        event->result = VOUCH_REMOTE_DEADLINE_EXCEEDED;
+    return 1;
+}
+
+static int on_cancel(struct session *s, struct session_event *event) {
+    struct idtable_node *node = idtable_find(&s->requests, event->envelope.id);
+    if (!node)
+        return 0; /* it crossed our reply */
+    event->type = SESSION_EVENT_CANCEL;
+    event->slot = slot_of_node(node);
+    return 1;
+}
+
+static int remote_result(const struct envelope *e) {
+    if (e->error_type >= 1 && e->error_type < VOUCH_REMOTE_UNKNOWN)
+        return (int)e->error_type;
+    return e->error_type != 0 || e->error_size > 0 ? VOUCH_REMOTE_UNKNOWN : VOUCH_REMOTE_OK;
+}
+
+/* Go servers send errors without an id. Such a one is told from the others only when it can be just
+ * one call's. */
+static struct session_slot *slot_of_error_without_id(struct session *s) {
+    if (s->calls.count == 1 && s->unanswered == 0)
+        return slot_of_node(idtable_any(&s->calls));
+    if (s->unanswered > 0)
+        s->unanswered--;
+    return NULL;
+}
+
+static struct session_slot *slot_of_reply(struct session *s, const struct envelope *e) {
+    if (e->id == 0)
+        return remote_result(e) != 0 ? slot_of_error_without_id(s) : NULL;
+    struct idtable_node *node = idtable_find(&s->calls, e->id);
+    if (!node && s->unanswered > 0)
+        s->unanswered--; /* the late reply of a call that we gave up */
+    return node ? slot_of_node(node) : NULL;
+}
+
+static int on_reply(struct session *s, struct session_event *event) {
+    struct session_slot *slot = slot_of_reply(s, &event->envelope);
+    if (!slot)
+        return 0;
+    leave_flight(s, slot);
+    event->type = SESSION_EVENT_REPLY;
+    event->slot = slot;
+    event->result = event->oversize > 0 ? -EMSGSIZE : remote_result(&event->envelope);
+    return 1;
+}
+
+static int on_control(struct session *s, int64_t now, struct session_event *event) {
+    switch (event->envelope.control) {
+    case ENVELOPE_CANCEL:
+        return s->role == SESSION_SERVER ? on_cancel(s, event) : 0;
+    case ENVELOPE_PING:
+        return answer_ping(s, event->envelope.id, now);
+    case ENVELOPE_PONG:
+        return on_reply(s, event);
+    default: /* HELLO has been learned from; later versions may have more */
+        return 0;
+    }
+}
+
+/* 1: an event for the driver; 0: the message was dealt with here; negative: malformed. */
+static int on_message(struct session *s, int64_t now, struct session_event *event) {
+    if (s->role == SESSION_CLIENT)
+        learn_server(s, &event->envelope);
+    if (event->envelope.control != ENVELOPE_MESSAGE)
+        return on_control(s, now, event);
+    return s->role == SESSION_SERVER ? on_call(s, now, event) : on_reply(s, event);
+}
+
+/* An oversize call is answered once it has been skipped: its caller is busy sending it until then.
+ * The chunk's buffer may not be kept so long: copy what the answer needs. */
+static void postpone(struct session *s, const struct session_event *event) {
+    s->skipping = true;
+    s->skipped = *event;
+    s->skipped.buffer = NULL;
+    struct envelope *e = &s->skipped.envelope;
+    *e = (struct envelope){
+        .id = e->id, .expires = e->expires, .method = e->method, .method_size = e->method_size};
+    if (e->method_size > ENVELOPE_METHOD_MAX)
+        e->method_size = 0;
+    if (e->method_size > 0)
+        memcpy(s->skipped_method, e->method, e->method_size);
+    e->method = s->skipped_method;
+}
+
+static int on_chunk(struct session *s, const struct vouch_chunk *chunk, int64_t now,
+                    struct session_event *event) {
+    *event = (struct session_event){
+        .buffer = chunk->buffer, .oversize = chunk->oversize, .deadline = VOUCH_FOREVER};
+    s->frame_deadline = VOUCH_FOREVER;
+    int r = 0;
+    if (chunk->oversize == 0) {
+        r = envelope_decode(chunk->data, chunk->size, &event->envelope);
+    } else {
+        s->frame_deadline = clock_add(now, s->limits.frame_timeout); /* for the rest */
+        envelope_decode_head(chunk->data, chunk->size, &event->envelope);
+        if (event->envelope.id == 0)
+            r = -EMSGSIZE;
+    }
+    if (r == 0)
+        r = on_message(s, now, event);
+    if (r == 1 && event->oversize > 0) {
+        if (event->type == SESSION_EVENT_CALL) {
+            postpone(s, event);
+            r = 0;
+        }
+    }
+    if (r != 1)
+        vouch_buffer_unref(chunk->buffer);
+    return r;
+}
+
+/* The oversize call has been skipped: now it can be reported. */
+static bool end_skipping(struct session *s, struct session_event *ret_event) {
+    if (!s->skipping || chunk_decoder_skipping(&s->decoder))
+        return false;
+    s->skipping = false;
+    s->frame_deadline = VOUCH_FOREVER;
+    *ret_event = s->skipped;
+    return true;
+}
+
+static void watch_frame(struct session *s, int64_t now) {
+    if (!session_has_input(s))
+        s->frame_deadline = VOUCH_FOREVER;
+    else if (s->frame_deadline == VOUCH_FOREVER)
+        s->frame_deadline = clock_add(now, s->limits.frame_timeout);
+}
+
+int session_next(struct session *s, int64_t now, struct session_event *ret_event) {
+    if (s->paused && session_wants_input(s)) {
+        s->paused = false;
+        s->frame_deadline = VOUCH_FOREVER;
+    }
+    while (session_wants_input(s)) {
+        struct vouch_chunk chunk;
+        struct session_event event;
+        int r = vouch_chunk_decoder_next(&s->decoder, &chunk);
+        if (end_skipping(s, ret_event)) {
+            /* The decoder may have gone on to a chunk: not yet, since skipping ends before it looks
+             * at the next. */
+            return 1;
+        }
+        if (r == 0)
+            break;
+        if (r == 1)
+            r = on_chunk(s, &chunk, now, &event);
+        if (r == 1) {
+            *ret_event = event;
+            return 1;
+        }
+        if (r == -ENOMEM)
+            return r;
+        if (r < 0)
+            session_fail(s, r);
+    }
+    watch_frame(s, now);
+    return s->failure;
+}
+
+/* ---- time ---- */
+
+static int64_t earlier(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+int64_t session_deadline(const struct session *s) {
+    int64_t next = earlier(timer_next(&s->timers), s->stall_deadline);
+    return session_wants_input(s) ? earlier(next, s->frame_deadline) : next;
+}
+
+static void expire_slot(struct session *s, struct session_slot *slot) {
+    if (!slot->incoming) {
+        session_abandon(s, slot);
+    } else if (s->failure == 0) {
+        slot->answered = true;
+        (void)send_error(s, slot, VOUCH_REMOTE_DEADLINE_EXCEEDED,
+                         "the deadline passed before the handler answered");
+    }
+}
+
+int session_expire(struct session *s, int64_t now, struct session_event *ret_event) {
+    struct timer *timer = timer_expire(&s->timers, now);
+    if (timer) {
+        *ret_event =
+            (struct session_event){.type = SESSION_EVENT_EXPIRED, .slot = slot_of_timer(timer)};
+        expire_slot(s, ret_event->slot);
+        return 1;
+    }
+    if (s->stall_deadline <= now ||
+        (session_wants_input(s) && !s->paused && s->frame_deadline <= now))
+        session_fail(s, -ETIMEDOUT);
+    return s->failure;
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The session: the `uds` protocol of one connection without any I/O. Bytes go in and events come
+ * out; calls go in and bytes come out.
+ *
+ * It owns ids, what is in flight, deadlines, limits, and the queues of both directions. It makes no
+ * system call, has no thread, no lock and no clock: time is passed in. Client, server, tests and
+ * fuzzers drive it. Its driver serialises all calls of one session, except that the bytes of
+ * session_space() may be filled while others use the session.
+ *
+ * A session dies of the first malformed byte or broken limit and stays dead: session_failure() says
+ * why. What is in flight then is the driver's to end.
+ */
+#ifndef VOUCH_RPC_SESSION_H
+#define VOUCH_RPC_SESSION_H
+
+#include <sys/uio.h>
+#include <vouch/common.h>
+#include <vouch/error.h>
+#include <vouch/pool.h>
+
+#include "lib/chunk.h"
+#include "lib/timer.h"
+#include "rpc/envelope.h"
+#include "rpc/idtable.h"
+
+enum session_role { SESSION_CLIENT, SESSION_SERVER };
+
+/* What this side knows beyond the plain `uds` wire, as bits of the feature fields. */
+enum {
+    SESSION_FEATURE_CANCEL = 1 << 0,
+    SESSION_FEATURE_PING = 1 << 1,
+    SESSION_FEATURE_ERRORS = 1 << 2, /* error types over 4, and texts without doubled '%' */
+};
+#define SESSION_FEATURES                                                                           \
+    ((uint64_t)(SESSION_FEATURE_CANCEL | SESSION_FEATURE_PING | SESSION_FEATURE_ERRORS))
+
+/* Pings that are answered in one second; a peer that sends more is ignored, then dropped at
+ * SESSION_STRIKES. */
+#define SESSION_PINGS_PER_SECOND 10
+#define SESSION_STRIKES 1000
+/* Cancels that wait for the server's hello. */
+#define SESSION_EARLY_CANCELS 16
+
+struct session_limits {
+    size_t max_receive; /* largest message taken */
+    size_t max_send;    /* largest message sent */
+    size_t drain_max; /* largest oversize message that is skipped and answered; larger ones end the
+                         session */
+    unsigned max_calls;    /* in flight, each direction */
+    size_t output_soft;    /* bytes waiting to be sent at which reading stops */
+    size_t output_hard;    /* … at which the session dies */
+    int64_t frame_timeout; /* for a message once its first byte is there */
+    int64_t stall_timeout; /* without a byte sent while there are some to send */
+};
+
+/* One call in flight, embedded in the driver's own struct; `node` must stay first. */
+struct session_slot {
+    struct idtable_node node;
+    struct timer timer;
+    bool incoming; /* made by the peer */
+    bool answered; /* incoming, and its deadline has been answered: it waits for its handler to let
+                      go */
+    /* Incoming calls: what the reply repeats. `method` points into the request, which the driver
+     * keeps until the reply. */
+    int64_t expires;
+    const char *method;
+    size_t method_size;
+};
+
+enum session_event_type {
+    SESSION_EVENT_CALL,    /* the peer calls: envelope, buffer, and `result` when it can't be run (a
+                              vouch_remote_error) */
+    SESSION_EVENT_REPLY,   /* the peer answered `slot`: result, envelope, buffer */
+    SESSION_EVENT_CANCEL,  /* the peer cancels `slot`, which stays in flight until it is answered */
+    SESSION_EVENT_EXPIRED, /* the deadline of `slot` passed (session_expire) */
+};
+
+struct session_event {
+    enum session_event_type type;
+    struct session_slot *slot;
+    int result;               /* 0; > 0: the remote error; < 0: what was wrong with a reply here */
+    struct envelope envelope; /* points into `buffer` */
+    struct vouch_buffer *buffer; /* a reference for the driver; NULL when there is none */
+    uint64_t oversize; /* declared size of a message that was too large and has been skipped */
+    int64_t deadline;  /* of a call, CLOCK_MONOTONIC; VOUCH_FOREVER when it has none */
+};
+
+struct session {
+    enum session_role role;
+    struct session_limits limits;
+    const struct vouch_allocator *allocator;
+    struct vouch_pool *pool;
+    struct vouch_chunk_decoder decoder;
+    struct pool_buffer *out_head, *out_tail;
+    size_t out_bytes, out_offset; /* waiting in all; of the head, sent already */
+    struct idtable calls;         /* made by us */
+    struct idtable requests;      /* made by the peer */
+    struct timer_heap timers;
+    int64_t frame_deadline, stall_deadline;
+    int failure;
+    uint32_t last_id;
+    uint32_t unanswered; /* calls we gave up, on which the peer may still answer */
+    uint64_t peer_features;
+    uint64_t peer_max;   /* largest message that the peer takes, 0: not said */
+    bool peer_known;     /* it has answered once, so peer_features is final */
+    bool announced;      /* our features have been sent */
+    bool paused;         /* input has not been wanted: a half message is not the peer's fault */
+    bool skipping;       /* an oversize call is being skipped */
+    int64_t wall_offset; /* wall clock minus CLOCK_MONOTONIC, kept fresh by the driver: deadlines
+                            travel as wall time */
+    struct session_event skipped; /* … the event to report when that is done */
+    char skipped_method[ENVELOPE_METHOD_MAX];
+    uint32_t early_cancels[SESSION_EARLY_CANCELS];
+    unsigned early_cancel_count;
+    int64_t ping_window;
+    unsigned pings, strikes;
+};
+
+/* `pool` is referenced. 0, -ENOMEM or -EINVAL. */
+int session_init(struct session *session, enum session_role role,
+                 const struct session_limits *limits, struct vouch_pool *pool,
+                 const struct vouch_allocator *allocator) VOUCH_MUST_CHECK;
+void session_deinit(struct session *session); /* what is in flight is forgotten; safe twice */
+
+/* Input. Where the next bytes go, then how many came. 0, -ENOMEM, or the failure. */
+int session_space(struct session *session, uint8_t **ret_space, size_t *ret_size) VOUCH_MUST_CHECK;
+void session_commit(struct session *session, size_t size, int64_t now);
+
+/* The next event: 1; 0 when more bytes are needed; the failure. */
+int session_next(struct session *session, int64_t now,
+                 struct session_event *ret_event) VOUCH_MUST_CHECK;
+
+/* Whether bytes are held that have not become events yet. */
+bool session_has_input(const struct session *session);
+
+/* Whether reading should go on: not while too much waits to be sent or too many calls are in
+ * flight. */
+bool session_wants_input(const struct session *session);
+
+/* A buffer for a body of at most `size` bytes with room around it for an envelope. */
+int session_buffer(struct vouch_pool *pool, size_t size,
+                   struct vouch_buffer **ret_buffer) VOUCH_MUST_CHECK;
+
+/* Makes a call: takes `body` (made by session_buffer) over, whatever it returns. 0; -EMSGSIZE,
+ * -EBUSY (too many in flight), -EAGAIN (too much waits to be sent), -EINVAL (method), -ENOMEM, the
+ * failure. The size of the message that did not fit is in `ret_size` (may be NULL). */
+int session_call(struct session *session, struct session_slot *slot, const char *method,
+                 struct vouch_buffer *body, int64_t deadline, int64_t now,
+                 size_t *ret_size) VOUCH_MUST_CHECK;
+
+/* Gives a call of ours up (deadline, cancel): no event will come of it. Tells the peer if it knows
+ * how to be told. */
+void session_abandon(struct session *session, struct session_slot *slot);
+
+/* Sends a ping as a call: the pong is its reply. -ENOTSUP when the peer has not shown that it knows
+ * pings; else as session_call. */
+int session_ping(struct session *session, struct session_slot *slot,
+                 int64_t deadline) VOUCH_MUST_CHECK;
+
+/* Takes a call of the peer into flight, as an event gave it. Its envelope's method must stay
+ * readable until the reply. */
+void session_accept(struct session *session, struct session_slot *slot,
+                    const struct session_event *event);
+
+/* Starts the deadline of a call of the peer, for calls that are answered later. 0 or -ENOMEM. */
+int session_watch(struct session *session, struct session_slot *slot,
+                  int64_t deadline) VOUCH_MUST_CHECK;
+
+/* Answers a call of the peer, which leaves flight whatever is returned. session_reply takes `body`
+ * over; -EMSGSIZE: it was too large and the caller got an error instead; -ETIMEDOUT: its deadline
+ * has been answered before. `result` > 0; the text need not be clean. Short of memory for an answer
+ * the session dies, so that the caller learns of it. */
+int session_reply(struct session *session, struct session_slot *slot,
+                  struct vouch_buffer *body) VOUCH_MUST_CHECK;
+int session_reply_error(struct session *session, struct session_slot *slot, int result,
+                        const char *text) VOUCH_MUST_CHECK;
+
+/* The largest message that may be sent: our own limit, and the peer's when it has said it. */
+size_t session_max_send(const struct session *session);
+
+/* Output: the bytes to send as at most `max` pieces (0 when there are none), then how many were
+ * taken. */
+int session_output(const struct session *session, struct iovec *ret_pieces, int max);
+void session_sent(struct session *session, size_t size, int64_t now);
+/* The socket is full: from now the stall timeout runs. */
+void session_blocked(struct session *session, int64_t now);
+
+/* The next point in time at which session_expire has to be called. */
+int64_t session_deadline(const struct session *session);
+/* What `now` has ended: 1: an event; 0: nothing more; the failure (a half message or a stalled peer
+ * among others). */
+int session_expire(struct session *session, int64_t now,
+                   struct session_event *ret_event) VOUCH_MUST_CHECK;
+
+/* 0, or why the session is dead. session_fail makes it so; the first reason stays. */
+int session_failure(const struct session *session);
+void session_fail(struct session *session, int failure);
+
+#endif
