@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The chunk codec: bytes in, whole chunks out, no I/O.
+ *
+ * Chunks are not copied out: they are handed out as references into the buffer that they were read
+ * into, any number of them in one buffer. Hence the rule that holds this file together: bytes
+ * before `begin` belong to chunks that were handed out and are never written again while the buffer
+ * is shared; bytes from `end` on are nobody's and may be written at any time.
+ *
+ * Memory follows what has arrived, never what a header promises: a buffer that a chunk has outgrown
+ * is replaced by one of at most twice the bytes held (or of the read size, which follows the
+ * traffic between 4 and 64 KiB).
+ */
+#include "lib/chunk.h"
+
+#include "lib/mem.h"
+#include "lib/pool.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define CHUNK_READ_BLOCK_MIN ((size_t)4 * 1024)
+#define CHUNK_READ_BLOCK_MAX ((size_t)64 * 1024)
+
+_Static_assert(VOUCH_CHUNK_HEADER_MAX + VOUCH_CHUNK_HEAD_MAX <= POOL_ROOM(CHUNK_READ_BLOCK_MIN),
+               "the beginning of an oversize chunk fits any read buffer");
+
+size_t vouch_chunk_encode_header(uint64_t size, uint8_t ret_header[VOUCH_CHUNK_HEADER_MAX]) {
+    uint64_t rest = size << 1; /* zig-zag of a number that is not negative */
+    size_t length = 0;
+    while (rest >= 0x80) {
+        ret_header[length++] = (uint8_t)(rest | 0x80);
+        rest >>= 7;
+    }
+    ret_header[length++] = (uint8_t)rest;
+    return length;
+}
+
+int vouch_chunk_decode_header(const uint8_t *bytes, size_t size, uint64_t *ret_length) {
+    uint64_t coded = 0;
+    for (unsigned i = 0; i < size; i++) {
+        bool last_possible = i == VOUCH_CHUNK_HEADER_MAX - 1;
+        if (last_possible &&
+            bytes[i] > 1) /* it holds the 64th bit, and no eleventh byte may follow */
+            return -EPROTO;
+        coded |= (uint64_t)(bytes[i] & 0x7f) << (7 * i);
+        if (bytes[i] & 0x80)
+            continue;
+        if (coded & 1) /* zig-zag: the number is negative */
+            return -EPROTO;
+        *ret_length = coded >> 1;
+        return (int)i + 1;
+    }
+    return 0;
+}
+
+int chunk_decoder_init(struct vouch_chunk_decoder *decoder, struct vouch_pool *pool,
+                       size_t max_size, size_t drain_max) {
+    if (!pool || max_size > VOUCH_CHUNK_SIZE_BOUND || drain_max > VOUCH_CHUNK_SIZE_BOUND)
+        return -EINVAL;
+    *decoder = (struct vouch_chunk_decoder){
+        .pool = vouch_pool_ref(pool),
+        .max_size = max_size ? max_size : VOUCH_CHUNK_SIZE_DEFAULT,
+        .drain_max = drain_max,
+        .read_block = CHUNK_READ_BLOCK_MIN,
+    };
+    return 0;
+}
+
+void chunk_decoder_deinit(struct vouch_chunk_decoder *decoder) {
+    vouch_buffer_unref(decoder->buffer);
+    vouch_pool_unref(decoder->pool);
+    *decoder = (struct vouch_chunk_decoder){.error = -ESHUTDOWN};
+}
+
+int vouch_chunk_decoder_new(struct vouch_pool *pool, size_t max_size, size_t drain_max,
+                            struct vouch_chunk_decoder **ret_decoder) {
+    if (!pool)
+        return -EINVAL;
+    const struct vouch_allocator *allocator = pool_allocator(pool);
+    struct vouch_chunk_decoder *decoder = mem_alloc(allocator, sizeof(*decoder));
+    if (!decoder)
+        return -ENOMEM;
+    int result = chunk_decoder_init(decoder, pool, max_size, drain_max);
+    if (result < 0) {
+        mem_free(allocator, decoder, sizeof(*decoder));
+        return result;
+    }
+    *ret_decoder = decoder;
+    return 0;
+}
+
+void vouch_chunk_decoder_free(struct vouch_chunk_decoder *decoder) {
+    if (!decoder)
+        return;
+    const struct vouch_allocator *allocator = pool_allocator(decoder->pool);
+    chunk_decoder_deinit(decoder);
+    mem_free(allocator, decoder, sizeof(*decoder));
+}
+
+static size_t decoder_held(const struct vouch_chunk_decoder *decoder) {
+    return decoder->end - decoder->begin;
+}
+
+/* What the bytes at `begin` say: how many are wanted for the next chunk to come out, and where its
+ * body begins. */
+struct chunk_frame {
+    size_t header;   /* 0: the length itself is not complete */
+    uint64_t length; /* declared */
+    size_t body;     /* of it to be delivered: all, or the beginning of an oversize chunk */
+};
+
+/* 0 or the error that this frame is. */
+static int decoder_look(const struct vouch_chunk_decoder *decoder, struct chunk_frame *ret_frame) {
+    *ret_frame = (struct chunk_frame){0};
+    int header = vouch_chunk_decode_header(decoder->buffer->data + decoder->begin,
+                                           decoder_held(decoder), &ret_frame->length);
+    if (header <= 0)
+        return header;
+    ret_frame->header = (size_t)header;
+    ret_frame->body = (size_t)ret_frame->length;
+    if (ret_frame->length <= decoder->max_size)
+        return 0;
+    if (ret_frame->length > decoder->drain_max)
+        return -EMSGSIZE;
+    if (ret_frame->body > VOUCH_CHUNK_HEAD_MAX)
+        ret_frame->body = VOUCH_CHUNK_HEAD_MAX;
+    return 0;
+}
+
+static void decoder_drop_buffer(struct vouch_chunk_decoder *decoder) {
+    vouch_buffer_unref(decoder->buffer);
+    decoder->buffer = NULL;
+    decoder->begin = decoder->end = 0;
+}
+
+/* Moves the bytes held to the beginning of a buffer with room for `capacity`: this one if nobody
+ * else looks at it. */
+static int decoder_relocate(struct vouch_chunk_decoder *decoder, size_t capacity) {
+    struct vouch_buffer *from = decoder->buffer, *to = from;
+    size_t held = decoder_held(decoder);
+    if (!from || capacity > from->capacity || pool_buffer_is_shared(from)) {
+        int result = vouch_pool_get(decoder->pool, 0, capacity, &to);
+        if (result < 0)
+            return result;
+    }
+    if (held > 0)
+        memmove(to->data, from->data + decoder->begin, held);
+    if (to != from)
+        vouch_buffer_unref(from);
+    decoder->buffer = to;
+    decoder->begin = 0;
+    decoder->end = held;
+    return 0;
+}
+
+/* Makes room behind `end` for at least one byte, and for the whole chunk where the bytes that have
+ * come justify it. */
+static int decoder_make_room(struct vouch_chunk_decoder *decoder) {
+    size_t read_room = POOL_ROOM(decoder->read_block);
+    if (!decoder->buffer)
+        return decoder_relocate(decoder, read_room);
+
+    struct chunk_frame frame;
+    int result = decoder_look(decoder, &frame);
+    if (result < 0)
+        return result;
+    size_t held = decoder_held(decoder);
+    size_t wanted = frame.header + frame.body;
+    size_t capacity = decoder->buffer->capacity;
+    if (wanted <= held) /* only the length is looked for */
+        wanted = held + 1;
+    bool fits = wanted <= capacity - decoder->begin;
+    bool may_grow_later = decoder->begin == 0 && decoder->end < capacity;
+    if (fits || may_grow_later)
+        return 0;
+    size_t justified = wanted < 2 * held ? wanted : 2 * held;
+    return decoder_relocate(decoder, justified > read_room ? justified : read_room);
+}
+
+int vouch_chunk_decoder_space(struct vouch_chunk_decoder *decoder, uint8_t **ret_space,
+                              size_t *ret_size) {
+    if (decoder->error)
+        return decoder->error;
+    int result = decoder_make_room(decoder);
+    if (result < 0)
+        return result;
+    decoder->offered = decoder->buffer->capacity - decoder->end;
+    *ret_space = decoder->buffer->data + decoder->end;
+    *ret_size = decoder->offered;
+    return 0;
+}
+
+/* Throws away what belongs to an oversize chunk: while some of it is still to come, no bytes are
+ * held. */
+static void decoder_skip(struct vouch_chunk_decoder *decoder) {
+    size_t held = decoder_held(decoder);
+    size_t now = decoder->skip < held ? (size_t)decoder->skip : held;
+    decoder->begin += now;
+    decoder->skip -= now;
+}
+
+void vouch_chunk_decoder_commit(struct vouch_chunk_decoder *decoder, size_t size) {
+    decoder->end += size;
+    decoder_skip(decoder);
+    if (decoder_held(decoder) == 0)
+        decoder_drop_buffer(decoder);
+    if (size == decoder->offered && decoder->read_block < CHUNK_READ_BLOCK_MAX)
+        decoder->read_block *= 2;
+    else if (size < decoder->read_block / 4 && decoder->read_block > CHUNK_READ_BLOCK_MIN)
+        decoder->read_block /= 2;
+}
+
+static int decoder_fail(struct vouch_chunk_decoder *decoder, int error, uint64_t declared) {
+    decoder->error = error;
+    decoder->declared = error == -EMSGSIZE ? declared : 0;
+    decoder_drop_buffer(decoder);
+    return error;
+}
+
+/* Hands out the chunk at `begin`. The last one in a buffer gets the decoder's own reference. */
+static void decoder_take(struct vouch_chunk_decoder *decoder, const struct chunk_frame *frame,
+                         struct vouch_chunk *ret_chunk) {
+    bool oversize = frame->length > decoder->max_size;
+    *ret_chunk = (struct vouch_chunk){
+        .data = decoder->buffer->data + decoder->begin + frame->header,
+        .size = frame->body,
+        .buffer = decoder->buffer,
+        .oversize = oversize ? frame->length : 0,
+    };
+    decoder->begin += frame->header + frame->body;
+    decoder->skip = frame->length - frame->body;
+    decoder_skip(decoder);
+    if (decoder->begin < decoder->end) {
+        vouch_buffer_ref(decoder->buffer);
+        return;
+    }
+    decoder->buffer = NULL;
+    decoder->begin = decoder->end = 0;
+}
+
+int vouch_chunk_decoder_next(struct vouch_chunk_decoder *decoder, struct vouch_chunk *ret_chunk) {
+    if (decoder->error)
+        return decoder->error;
+    if (!decoder->buffer)
+        return 0;
+    struct chunk_frame frame;
+    int result = decoder_look(decoder, &frame);
+    if (result < 0)
+        return decoder_fail(decoder, result, frame.length);
+    if (frame.header == 0 || decoder_held(decoder) - frame.header < frame.body)
+        return 0;
+    decoder_take(decoder, &frame, ret_chunk);
+    return 1;
+}
+
+bool vouch_chunk_decoder_partial(const struct vouch_chunk_decoder *decoder) {
+    if (decoder->skip > 0)
+        return true;
+    struct chunk_frame frame;
+    if (decoder_held(decoder) == 0 || decoder_look(decoder, &frame) < 0)
+        return false;
+    return frame.header == 0 || decoder_held(decoder) - frame.header < frame.length;
+}
+
+uint64_t vouch_chunk_decoder_declared(const struct vouch_chunk_decoder *decoder) {
+    return decoder->declared;
+}
