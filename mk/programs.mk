@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+#
+# Programs on top of the library: demos, examples, benchmarks, tests, fuzz targets.
+
+# ---- demo, examples, bench, tools: public API only --------------------------------------------------
+
+# Each file with a main is a program; the others of its directory are linked into all of them.
+programs_in = $(if $(wildcard $(1)/*.c),$(shell grep -l '^int main' $(wildcard $(1)/*.c)))
+
+.PHONY: demos examples benches tools
+define program_directory
+$(1)_PROGRAMS := $$(sort $$(call programs_in,$(1)))
+$(1)_COMMON := $$(filter-out $$($(1)_PROGRAMS),$$(wildcard $(1)/*.c))
+$(1)_BINARIES := $$($(1)_PROGRAMS:%.c=$$(OUT)/%)
+$$($(1)_BINARIES): $$(OUT)/$(1)/%: $$(OBJ)/$(1)/%.o $$($(1)_COMMON:%.c=$$(OBJ)/%.o) $$(STATIC_LIB)
+	@mkdir -p $$(@D)
+	$$(call say,LD,$$@)$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) -o $$@ $$^ $$(LIBS)
+endef
+$(foreach d,demo examples bench tools,$(eval $(call program_directory,$(d))))
+demos: $(demo_BINARIES)
+examples: $(examples_BINARIES)
+benches: $(bench_BINARIES)
+tools: $(tools_BINARIES)
+
+# ---- generated code (tests only) ---------------------------------------------------------------------
+
+GEN := build/gen
+PROTOS := $(wildcard proto/*.proto)
+GEN_SOURCES := $(PROTOS:%.proto=$(GEN)/%.pb-c.c)
+GEN_OBJECTS := $(PROTOS:%.proto=$(OBJ)/gen/%.pb-c.o)
+
+$(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: %.proto
+	@mkdir -p $(@D)
+	$(call say,GEN,$<)protoc-c --proto_path=. --c_out=$(GEN) $<
+$(OBJ)/gen/%.o: $(GEN)/%.c $(OBJ)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CPPFLAGS) -I$(GEN) $(ALL_CFLAGS) -w -MMD -MP -c $< -o $@
+.SECONDARY: $(GEN_SOURCES)
+
+# ---- tests -------------------------------------------------------------------------------------------
+
+# Unit tests see the internals: they are linked with the objects, not with the library.
+TEST_SOURCES := $(sort $(call for_platform,$(wildcard tests/test_*.c tests/suite_*.c tests/support*.c)))
+ifeq ($(RUNNER),plain)
+TEST_SOURCES += tests/plain_runner.c
+TEST_CPPFLAGS := -DVOUCH_PLAIN_RUNNER
+TEST_LIBS :=
+TESTS_BINARY := $(OUT)/tests/vouch-tests-plain
+TEST_OBJ := $(OBJ)/plain
+else
+TEST_SOURCES += tests/criterion_timeout.c
+TEST_CPPFLAGS :=
+TEST_LIBS := -lcriterion
+TESTS_BINARY := $(OUT)/tests/vouch-tests
+TEST_OBJ := $(OBJ)
+endif
+comma := ,
+TEST_CPPFLAGS += $(V_TESTFLAGS) -I$(GEN) -I$(GEN)/proto
+# System calls that fail on command: tests/faults.h. It takes the GNU linker's --wrap.
+FAULT_SUITES := $(wildcard $(addprefix tests/,suite_faults.c suite_short_io.c suite_errno.c suite_oom.c))
+ifeq ($(UNAME),Linux)
+TEST_SOURCES += $(wildcard tests/faults.c tests/scenarios*.c)
+FAULT_LDFLAGS := $(patsubst %,-Wl$(comma)--wrap=%,$(shell cat tests/faults.wraps 2>/dev/null))
+else
+TEST_SOURCES := $(filter-out $(FAULT_SUITES),$(TEST_SOURCES))
+endif
+TEST_OBJECTS := $(TEST_SOURCES:%.c=$(TEST_OBJ)/%.o)
+TEST_LIBS += -lprotobuf-c
+
+.PHONY: tests
+tests: $(TESTS_BINARY)
+
+$(TEST_OBJ)/tests/%.o: tests/%.c $(OBJ)/flags | $(GEN_SOURCES)
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CPPFLAGS) $(TEST_CPPFLAGS) $(ALL_CFLAGS) $(WARNINGS) -MMD -MP -c $< -o $@
+$(TESTS_BINARY): $(TEST_OBJECTS) $(GEN_OBJECTS) $(CORE_OBJECTS) $(OBJ)/tests.list
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(FAULT_LDFLAGS) -o $@ $(filter %.o,$^) $(TEST_LIBS) $(LIBS)
+$(OBJ)/tests.list: FORCE
+	$(call remember,$(RUNNER) $(TEST_OBJECTS) $(CORE_OBJECTS))
+
+# ---- fuzz targets ------------------------------------------------------------------------------------
+
+FUZZ_TARGETS := $(patsubst fuzz/%.c,%,$(sort $(wildcard fuzz/fuzz_*.c)))
+FUZZ_COMMON := $(filter-out fuzz/fuzz_%.c fuzz/replay_main.c,$(wildcard fuzz/*.c))
+FUZZ_BINARIES := $(FUZZ_TARGETS:%=$(OUT)/fuzz/%)
+REPLAY_BINARIES := $(FUZZ_TARGETS:%=$(OUT)/replay/%)
+FUZZ_PARTS := $(FUZZ_COMMON:%.c=$(OBJ)/%.o) $(CORE_OBJECTS)
+
+# The entry point of a fuzz target has no header.
+$(OBJ)/fuzz/%.o: private MORE_WARNINGS := -Wno-missing-prototypes
+
+.PHONY: fuzzers replays
+fuzzers: $(FUZZ_BINARIES)
+replays: $(REPLAY_BINARIES)
+
+$(FUZZ_BINARIES): $(OUT)/fuzz/%: $(OBJ)/fuzz/%.o $(FUZZ_PARTS)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(subst fuzzer-no-link,fuzzer,$(SANITIZE)) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+$(REPLAY_BINARIES): $(OUT)/replay/%: $(OBJ)/fuzz/%.o $(OBJ)/fuzz/replay_main.o $(FUZZ_PARTS)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
