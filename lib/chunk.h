@@ -22,4 +22,9 @@ int chunk_decoder_init(struct vouch_chunk_decoder *decoder, struct vouch_pool *p
                        size_t max_size, size_t drain_max) VOUCH_MUST_CHECK;
 void chunk_decoder_deinit(struct vouch_chunk_decoder *decoder);
 
+/* Whether bytes of an oversize body are still to come. */
+static inline bool chunk_decoder_skipping(const struct vouch_chunk_decoder *decoder) {
+    return decoder->skip > decoder->end - decoder->begin;
+}
+
 #endif

@@ -102,8 +102,7 @@ int session_output(const struct session *s, struct iovec *ret_pieces, int max) {
     return count;
 }
 
-void session_sent(struct session *s, size_t size, int64_t now) {
-    (void)now;
+void session_sent(struct session *s, size_t size) {
     if (size > 0)
         s->stall_deadline = VOUCH_FOREVER;
     s->out_bytes -= size;
@@ -213,8 +212,7 @@ static int start_call(struct session *s, struct session_slot *slot, const char *
 }
 
 int session_call(struct session *s, struct session_slot *slot, const char *method,
-                 struct vouch_buffer *body, int64_t deadline, int64_t now, size_t *ret_size) {
-    (void)now;
+                 struct vouch_buffer *body, int64_t deadline, size_t *ret_size) {
     int r = start_call(s, slot, method, body, deadline, ret_size);
     if (r < 0)
         vouch_buffer_unref(body);
@@ -252,6 +250,10 @@ void session_abandon(struct session *s, struct session_slot *slot) {
     s->unanswered++;
     if (s->failure == 0)
         tell_cancelled(s, slot->node.id);
+}
+
+void session_forget(struct session *s, struct session_slot *slot) {
+    leave_flight(s, slot);
 }
 
 /* ---- calls of the peer ---- */
@@ -390,8 +392,8 @@ bool session_wants_input(const struct session *s) {
            s->requests.count < s->limits.max_calls;
 }
 
-bool session_has_input(const struct session *s) {
-    return vouch_chunk_decoder_partial(&s->decoder);
+bool session_has_message(const struct session *s) {
+    return s->decoder.end > s->decoder.begin && !vouch_chunk_decoder_partial(&s->decoder);
 }
 
 int session_space(struct session *s, uint8_t **ret_space, size_t *ret_size) {
@@ -592,7 +594,7 @@ static bool end_skipping(struct session *s, struct session_event *ret_event) {
 }
 
 static void watch_frame(struct session *s, int64_t now) {
-    if (!session_has_input(s))
+    if (!vouch_chunk_decoder_partial(&s->decoder))
         s->frame_deadline = VOUCH_FOREVER;
     else if (s->frame_deadline == VOUCH_FOREVER)
         s->frame_deadline = clock_add(now, s->limits.frame_timeout);
@@ -605,23 +607,15 @@ int session_next(struct session *s, int64_t now, struct session_event *ret_event
     }
     while (session_wants_input(s)) {
         struct vouch_chunk chunk;
-        struct session_event event;
-        int r = vouch_chunk_decoder_next(&s->decoder, &chunk);
-        if (end_skipping(s, ret_event)) {
-            /* The decoder may have gone on to a chunk: not yet, since skipping ends before it looks
-             * at the next. */
+        if (end_skipping(s, ret_event))
             return 1;
-        }
+        int r = vouch_chunk_decoder_next(&s->decoder, &chunk);
         if (r == 0)
             break;
         if (r == 1)
-            r = on_chunk(s, &chunk, now, &event);
-        if (r == 1) {
-            *ret_event = event;
+            r = on_chunk(s, &chunk, now, ret_event);
+        if (r == 1)
             return 1;
-        }
-        if (r == -ENOMEM)
-            return r;
         if (r < 0)
             session_fail(s, r);
     }

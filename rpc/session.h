@@ -131,8 +131,8 @@ void session_commit(struct session *session, size_t size, int64_t now);
 int session_next(struct session *session, int64_t now,
                  struct session_event *ret_event) VOUCH_MUST_CHECK;
 
-/* Whether bytes are held that have not become events yet. */
-bool session_has_input(const struct session *session);
+/* Whether a whole message is held that has not become an event yet. */
+bool session_has_message(const struct session *session);
 
 /* Whether reading should go on: not while too much waits to be sent or too many calls are in
  * flight. */
@@ -146,12 +146,15 @@ int session_buffer(struct vouch_pool *pool, size_t size,
  * -EBUSY (too many in flight), -EAGAIN (too much waits to be sent), -EINVAL (method), -ENOMEM, the
  * failure. The size of the message that did not fit is in `ret_size` (may be NULL). */
 int session_call(struct session *session, struct session_slot *slot, const char *method,
-                 struct vouch_buffer *body, int64_t deadline, int64_t now,
+                 struct vouch_buffer *body, int64_t deadline,
                  size_t *ret_size) VOUCH_MUST_CHECK;
 
 /* Gives a call of ours up (deadline, cancel): no event will come of it. Tells the peer if it knows
  * how to be told. */
 void session_abandon(struct session *session, struct session_slot *slot);
+
+/* Takes a call of ours out of flight without a word: the session is dead, or about to be let go. */
+void session_forget(struct session *session, struct session_slot *slot);
 
 /* Sends a ping as a call: the pong is its reply. -ENOTSUP when the peer has not shown that it knows
  * pings; else as session_call. */
@@ -182,7 +185,7 @@ size_t session_max_send(const struct session *session);
 /* Output: the bytes to send as at most `max` pieces (0 when there are none), then how many were
  * taken. */
 int session_output(const struct session *session, struct iovec *ret_pieces, int max);
-void session_sent(struct session *session, size_t size, int64_t now);
+void session_sent(struct session *session, size_t size);
 /* The socket is full: from now the stall timeout runs. */
 void session_blocked(struct session *session, int64_t now);
 
