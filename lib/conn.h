@@ -1,26 +1,77 @@
 /* SPDX-License-Identifier: MIT */
-/* What the layers above need of a connection beyond <vouch/conn.h>: I/O that never waits, and a hook for its end. */
+/* What the layers above need of a connection beyond <vouch/conn.h>: I/O that never waits, and a
+ * hook for its end; and what the connection's own files share. */
 #ifndef VOUCH_LIB_CONN_H
 #define VOUCH_LIB_CONN_H
 
+#include <stdatomic.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <vouch/conn.h>
 
-/* Takes over `fd` and `identity` (both on success only). `on_free` (may be NULL) runs once, when the connection is freed: the
- * listener's count of live connections hangs on it. */
-int conn_new(int fd, const struct vouch_identity *identity, const struct vouch_conn_options *options, void (*on_free)(void *context),
+enum conn_side { CONN_READ, CONN_WRITE, CONN_SIDES };
+
+struct vouch_conn {
+    const struct vouch_allocator *allocator;
+    const struct vouch_identity *peer;
+    uint64_t epoch;
+    int fd;
+    bool pass_descriptors;
+    atomic_bool closed, write_only;
+    _Atomic int64_t deadline[CONN_SIDES], timeout[CONN_SIDES];
+    void (*on_free)(void *context);
+    void *context;
+};
+
+/* Takes over `fd`, which is in blocking mode, and `identity` (both on success only). `on_free` (may
+ * be NULL) runs once, when the connection is freed: the listener's count of live connections hangs
+ * on it. */
+int conn_new(int fd, const struct vouch_identity *identity,
+             const struct vouch_conn_options *options, void (*on_free)(void *context),
              void *context, struct vouch_conn **ret_conn) VOUCH_MUST_CHECK;
 
-/* One recvmsg without waiting, no room for control data. > 0 bytes, 0 end of file, -EAGAIN, -ECONNRESET, -ESHUTDOWN. EINTR is
- * retried. */
+/* One recvmsg without waiting, no room for control data. > 0 bytes, 0 end of file, -EAGAIN,
+ * -ECONNRESET, -ESHUTDOWN. EINTR is retried. */
 ssize_t conn_recv_now(struct vouch_conn *conn, void *buffer, size_t size) VOUCH_MUST_CHECK;
 
 /* One sendmsg without waiting: > 0 bytes taken, -EAGAIN, -ECONNRESET (EPIPE too), -ESHUTDOWN. */
-ssize_t conn_send_now(struct vouch_conn *conn, const struct iovec *pieces, int count) VOUCH_MUST_CHECK;
+ssize_t conn_send_now(struct vouch_conn *conn, const struct iovec *pieces,
+                      int count) VOUCH_MUST_CHECK;
 
-/* Waits with poll(2) for `events` (POLLIN, POLLOUT) until `deadline`: 0 when ready or closed, -ETIMEDOUT. */
+/* Waits with poll(2) for `events` (POLLIN, POLLOUT) until `deadline`: 0 when ready or closed,
+ * -ETIMEDOUT. */
 int conn_poll(struct vouch_conn *conn, short events, int64_t deadline) VOUCH_MUST_CHECK;
 
+/* As vouch_conn_read, but no longer than `limit`, however late the connection's own deadline is. */
+ssize_t conn_read_until(struct vouch_conn *conn, void *buffer, size_t size,
+                        int64_t limit) VOUCH_MUST_CHECK;
+
+/* As vouch_conn_writev; `ret_written` is always set. */
+int conn_writev_counted(struct vouch_conn *conn, const struct iovec *pieces, int count,
+                        size_t *ret_written) VOUCH_MUST_CHECK;
+
+/* Moves the beginning of the pieces forward by `size` bytes, which they must have. Pieces that are
+ * used up or empty leave the front. */
+void conn_advance(struct iovec **pieces, int *count, size_t size);
+
+bool conn_is_ours(const struct vouch_conn *conn);   /* false in a forked child */
 bool conn_is_closed(const struct vouch_conn *conn); /* vouch_conn_close was called */
+
+/* After a failed call: its negative errno, or what that means here: -ESHUTDOWN when this side has
+ * closed, -ECONNRESET when the peer is gone. */
+int conn_error(const struct vouch_conn *conn, int error);
+
+/* The parts that reading and writing are made of, for vouch_conn_send_fds too. conn_begin checks
+ * that the connection can be used in this direction, and gives the deadline of a call that begins
+ * now. conn_receive and conn_send are one recvmsg or sendmsg, waiting until then. */
+int conn_begin(struct vouch_conn *conn, enum vouch_direction direction,
+               int64_t *ret_deadline) VOUCH_MUST_CHECK;
+ssize_t conn_receive(struct vouch_conn *conn, struct msghdr *message,
+                     int64_t deadline) VOUCH_MUST_CHECK;
+ssize_t conn_send(struct vouch_conn *conn, const struct msghdr *message,
+                  int64_t deadline) VOUCH_MUST_CHECK;
+/* Changes `pieces`; adds to `written`. */
+int conn_send_all(struct vouch_conn *conn, struct iovec *pieces, int count, int64_t deadline,
+                  size_t *written) VOUCH_MUST_CHECK;
 
 #endif
