@@ -14,11 +14,11 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
 #include "lib/mem.h"
+#include "lib/os.h"
 
 /* ThreadSanitizer takes epoll_wait for the synchronisation that it is, but has never heard of
  * epoll_pwait2. */
@@ -35,20 +35,20 @@ enum { BATCH = 64 }; /* most events in one wait */
 struct poller {
     const struct vouch_allocator *allocator;
     int epoll_fd;
-    int wake_fd;
+    struct os_wake wake;
     atomic_bool
         nanoseconds; /* false once the kernel turned out to be older than epoll_pwait2 (5.11) */
 };
 
-/* Edge-triggered, and never read: every write to the eventfd is an edge of its own, given to one
- * wait. Its counter would take centuries to fill. */
+/* Edge-triggered, and never read: every write to the eventfd (os_linux.c) is an edge of its own,
+ * given to one wait. Its counter would take centuries to fill. */
 static int add_wake(struct poller *poller) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+    int r = os_wake_init(&poller->wake);
 
-    poller->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (poller->wake_fd < 0)
-        return -errno;
-    if (epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, poller->wake_fd, &event) < 0)
+    if (r < 0)
+        return r;
+    if (epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, poller->wake.read_fd, &event) < 0)
         return -errno;
     return 0;
 }
@@ -60,7 +60,7 @@ int poller_new(const struct vouch_allocator *allocator, struct poller **ret_poll
     if (!poller)
         return -ENOMEM;
     poller->allocator = allocator;
-    poller->wake_fd = -1;
+    poller->wake = OS_WAKE_NONE;
     atomic_init(&poller->nanoseconds, HAVE_NANOSECONDS);
     poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     r = poller->epoll_fd < 0 ? -errno : add_wake(poller);
@@ -75,8 +75,7 @@ int poller_new(const struct vouch_allocator *allocator, struct poller **ret_poll
 void poller_free(struct poller *poller) {
     if (!poller)
         return;
-    if (poller->wake_fd >= 0)
-        close(poller->wake_fd);
+    os_wake_deinit(&poller->wake);
     if (poller->epoll_fd >= 0)
         close(poller->epoll_fd);
     mem_free(poller->allocator, poller, sizeof(*poller));
@@ -166,7 +165,7 @@ int poller_wait(struct poller *poller, struct poller_event *ret_events, int max,
 }
 
 void poller_wake(struct poller *poller) {
-    (void)eventfd_write(poller->wake_fd, 1);
+    os_wake_raise(&poller->wake);
 }
 
 int poller_fd(const struct poller *poller) {

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -43,7 +44,7 @@ struct poller {
     struct os_wake wake;  /* gets the leader out of poll */
     bool leading;         /* somebody is in poll */
     bool interrupted;     /* and `wake` was raised at him */
-    bool woken;           /* poller_wake, not yet consumed */
+    atomic_bool woken;    /* poller_wake, not yet consumed */
     size_t followers;
     uint64_t stamp;
     int first, last;      /* the list of ready slots, -1: empty */
@@ -255,8 +256,7 @@ static struct slot *dequeue(struct poller *poller) {
 static int take(struct poller *poller, struct poller_event *ret_events, int max) {
     int count = 0;
 
-    if (poller->woken) {
-        poller->woken = false;
+    if (atomic_exchange(&poller->woken, false)) {
         ret_events[count++] = (struct poller_event){NULL, 0};
     }
     while (count < max && poller->first >= 0) {
@@ -313,7 +313,7 @@ static int lead(struct poller *poller, int64_t deadline) {
         r = -errno;
     pthread_mutex_lock(&poller->lock);
     poller->leading = false;
-    if (poller->interrupted)
+    if (poller->interrupted || (n > 0 && poller->snapshot[count - 1].revents))
         os_wake_clear(&poller->wake);
     poller->interrupted = false;
     for (size_t i = 0; n > 0 && i < count - 1; i++)
@@ -359,20 +359,17 @@ int poller_wait(struct poller *poller, struct poller_event *ret_events, int max,
             break;
         looked = true;
     }
-    if (poller->followers > 0 && (poller->first >= 0 || poller->woken || !poller->leading))
+    if (poller->followers > 0 && (poller->first >= 0 || !poller->leading))
         pthread_cond_signal(&poller->ready);
     pthread_mutex_unlock(&poller->lock);
     return r;
 }
 
+/* No lock, for signal handlers. The flag first: whoever finds the pipe readable looks at it
+ * afterwards. */
 void poller_wake(struct poller *poller) {
-    pthread_mutex_lock(&poller->lock);
-    poller->woken = true;
-    if (poller->followers > 0)
-        pthread_cond_signal(&poller->ready);
-    else
-        interrupt_leader(poller);
-    pthread_mutex_unlock(&poller->lock);
+    atomic_store(&poller->woken, true);
+    os_wake_raise(&poller->wake);
 }
 
 int poller_fd(const struct poller *poller) {
