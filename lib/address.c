@@ -19,8 +19,8 @@ static int parse_abstract(struct address *address, struct vouch_error *error) {
         return error_set(error, VOUCH_E_PATH_EMPTY, "\"@\": an abstract address without a name");
     if (length > ADDRESS_SUN_MAX)
         return error_set(error, VOUCH_E_PATH_TOO_LONG,
-                         "%s: an abstract name of %zu bytes; at most %zu fit", address->text,
-                         length, ADDRESS_SUN_MAX);
+                         "an abstract name of %zu bytes, at most %zu are possible: %s", length,
+                         ADDRESS_SUN_MAX, address->text);
     return 0;
 }
 
@@ -28,8 +28,8 @@ static int parse_path(struct address *address, struct vouch_error *error) {
     size_t length = strlen(address->text);
     if (length >= ADDRESS_PATH_MAX)
         return error_set(error, VOUCH_E_PATH_TOO_LONG,
-                         "%.64s...: a path of %zu bytes; at most %d are possible", address->text,
-                         length, ADDRESS_PATH_MAX - 1);
+                         "a path of %zu bytes, at most %d are possible: %s", length,
+                         ADDRESS_PATH_MAX - 1, address->text);
 
     const char *slash = strrchr(address->text, '/');
     address->name = slash ? slash + 1 : address->text;
