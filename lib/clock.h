@@ -12,7 +12,8 @@ int64_t clock_wall_now(void); /* ns since the UNIX epoch */
 /* now + timeout without overflow; VOUCH_FOREVER stays. Pure. */
 int64_t clock_add(int64_t now, int64_t timeout);
 
-/* What poll(2) takes: milliseconds until `deadline`, rounded up, -1 for ever, 0 when past, at most INT_MAX. Pure. */
+/* What poll(2) takes: milliseconds until `deadline`, rounded up, -1 for ever, 0 when past, at most
+ * INT_MAX. Pure. */
 int clock_poll_timeout(int64_t now, int64_t deadline);
 
 /* For pthread_cond_timedwait on CLOCK_MONOTONIC. */

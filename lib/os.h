@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What differs between systems and is not a subject of its own (identity, poller, publishing have files of their own): atomic
- * close-on-exec, no SIGPIPE, fork detection. One implementation per family: os_linux.c, os_posix.c.
+ * What differs between systems and is not a subject of its own (identity, poller, publishing have
+ * files of their own): atomic close-on-exec, no SIGPIPE, fork detection. One implementation per
+ * family: os_linux.c, os_posix.c.
  */
 #ifndef VOUCH_LIB_OS_H
 #define VOUCH_LIB_OS_H
@@ -12,13 +13,15 @@
 #include <sys/types.h>
 #include <vouch/common.h>
 
-/* Each returns a descriptor (close-on-exec, no SIGPIPE) or a negative errno. os_accept's result is in blocking mode. */
+/* Each returns a descriptor (close-on-exec, no SIGPIPE) or a negative errno. os_accept's result is
+ * in blocking mode. */
 int os_socket_stream(void);
 int os_accept(int fd);
 int os_socketpair_stream(int ret_fds[2]); /* 0 or negative errno */
 int os_cloexec(int fd);                   /* 0 or negative errno */
 int os_set_nonblocking(int fd, bool on);  /* 0 or negative errno */
-int os_nosigpipe(int fd); /* for descriptors from elsewhere: 0, also where MSG_NOSIGNAL does the work */
+int os_nosigpipe(
+    int fd); /* for descriptors from elsewhere: 0, also where MSG_NOSIGNAL does the work */
 
 /* Flags that every send/recv carries: MSG_NOSIGNAL, MSG_CMSG_CLOEXEC where they exist. */
 extern const int os_send_flags;
@@ -27,11 +30,13 @@ extern const int os_recv_flags;
 /* Refuse descriptors from the peer in the kernel (SO_PASSRIGHTS = 0, Linux 6.16). Best effort. */
 void os_refuse_descriptors(int fd);
 
-/* A number that is different in every process of a fork tree: an object keeps the one of its birth, and a different one means that we
- * are in a forked child. Costs no system call on Linux (a page with MADV_WIPEONFORK); elsewhere it is the pid. */
+/* A number that is different in every process of a fork tree: an object keeps the one of its birth,
+ * and a different one means that we are in a forked child. Costs no system call on Linux (a page
+ * with MADV_WIPEONFORK); elsewhere it is the pid. */
 uint64_t os_process_epoch(void);
 
-/* The uid that stands for users without a number in this user namespace (65534), (uid_t)-1 where there is no such thing. */
+/* The uid that stands for users without a number in this user namespace (65534), (uid_t)-1 where
+ * there is no such thing. */
 uid_t os_overflow_uid(void);
 
 /* A wake-up that a poll can wait for: eventfd, or a pipe. */
@@ -41,7 +46,7 @@ struct os_wake {
 };
 #define OS_WAKE_NONE ((struct os_wake){-1, -1})
 int os_wake_init(struct os_wake *wake) VOUCH_MUST_CHECK;
-void os_wake_deinit(struct os_wake *wake); /* safe twice */
+void os_wake_deinit(struct os_wake *wake);      /* safe twice */
 void os_wake_raise(const struct os_wake *wake); /* async-signal-safe, never blocks */
 void os_wake_clear(const struct os_wake *wake);
 
