@@ -28,7 +28,8 @@ void link_flush(struct link *link) {
             link->blocked = true;
             session_blocked(&link->session, vouch_now());
         } else {
-            /* The peer may have answered before it went: what has arrived is read first, the end of file then ends the rest. */
+            /* The peer may have answered before it went: what has arrived is read first, the end of
+             * file then ends the rest. */
             link->broken = true;
         }
         break;

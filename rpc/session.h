@@ -146,8 +146,7 @@ int session_buffer(struct vouch_pool *pool, size_t size,
  * -EBUSY (too many in flight), -EAGAIN (too much waits to be sent), -EINVAL (method), -ENOMEM, the
  * failure. The size of the message that did not fit is in `ret_size` (may be NULL). */
 int session_call(struct session *session, struct session_slot *slot, const char *method,
-                 struct vouch_buffer *body, int64_t deadline,
-                 size_t *ret_size) VOUCH_MUST_CHECK;
+                 struct vouch_buffer *body, int64_t deadline, size_t *ret_size) VOUCH_MUST_CHECK;
 
 /* Gives a call of ours up (deadline, cancel): no event will come of it. Tells the peer if it knows
  * how to be told. */

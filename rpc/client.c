@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+/* A client's life: options, connecting and connecting again, the end. */
+#include "rpc/client.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/cond.h"
+#include "lib/error.h"
+#include "lib/mem.h"
+#include "lib/options.h"
+
+#define OUTPUT_MAX_DEFAULT ((size_t)4 * 1024 * 1024)
+#define FRAME_TIMEOUT_DEFAULT VOUCH_SECONDS(30)
+#define STALL_TIMEOUT_DEFAULT VOUCH_SECONDS(30)
+#define RECONNECT_MIN_DEFAULT VOUCH_MILLISECONDS(10)
+#define RECONNECT_MAX_DEFAULT VOUCH_SECONDS(1)
+
+static int64_t time_or(int64_t value, int64_t fallback) {
+    return value != 0 ? value : fallback;
+}
+
+static size_t size_or(size_t value, size_t fallback) {
+    return value != 0 ? value : fallback;
+}
+
+static bool options_valid(const struct vouch_client_options *o) {
+    return o->max_request <= VOUCH_CHUNK_SIZE_BOUND && o->max_reply <= VOUCH_CHUNK_SIZE_BOUND &&
+           o->max_calls <= VOUCH_CLIENT_CALLS_BOUND && o->call_timeout >= 0 &&
+           o->frame_timeout >= 0 && o->stall_timeout >= 0 && o->reconnect_min >= 0 &&
+           o->reconnect_max >= 0 && o->interceptor_count <= CLIENT_INTERCEPTORS_MAX &&
+           (o->interceptor_count == 0 || o->interceptors);
+}
+
+static struct session_limits limits_of(const struct vouch_client_options *o) {
+    size_t max_send = size_or(o->max_request, VOUCH_CHUNK_SIZE_DEFAULT);
+    size_t output = 2 * max_send > OUTPUT_MAX_DEFAULT ? 2 * max_send : OUTPUT_MAX_DEFAULT;
+    return (struct session_limits){
+        .max_send = max_send,
+        .max_receive = size_or(o->max_reply, VOUCH_CHUNK_SIZE_DEFAULT),
+        .drain_max = VOUCH_CHUNK_SIZE_BOUND, /* an oversize reply costs time but no memory */
+        .max_calls = o->max_calls ? o->max_calls : VOUCH_CLIENT_CALLS_DEFAULT,
+        .output_soft = SIZE_MAX, /* replies are always read: that is what empties the other side */
+        .output_hard = size_or(o->output_max, output),
+        .frame_timeout = time_or(o->frame_timeout, FRAME_TIMEOUT_DEFAULT),
+        .stall_timeout = time_or(o->stall_timeout, STALL_TIMEOUT_DEFAULT),
+    };
+}
+
+static int take_options(struct vouch_client *client, const struct vouch_client_options *o) {
+    client->allocator = o->allocator;
+    client->limits = limits_of(o);
+    client->call_timeout = time_or(o->call_timeout, VOUCH_CALL_TIMEOUT_DEFAULT);
+    client->reconnect_min = time_or(o->reconnect_min, RECONNECT_MIN_DEFAULT);
+    client->reconnect_max = time_or(o->reconnect_max, RECONNECT_MAX_DEFAULT);
+    if (client->reconnect_max < client->reconnect_min)
+        client->reconnect_max = client->reconnect_min;
+    client->interceptor_count = o->interceptor_count;
+    for (size_t i = 0; i < o->interceptor_count; i++)
+        client->interceptors[i] = o->interceptors[i];
+    if (o->pool) {
+        client->pool = vouch_pool_ref(o->pool);
+        return 0;
+    }
+    struct vouch_pool_options pool = {VOUCH_OPTIONS(pool), .allocator = o->allocator};
+    return vouch_pool_new(&pool, &client->pool);
+}
+
+/* Puts a connection to use; takes it over on success only. */
+static int attach(struct vouch_client *client, struct vouch_conn *conn) {
+    int r = session_init(&client->link.session, SESSION_CLIENT, &client->limits, client->pool,
+                         client->allocator);
+    if (r < 0)
+        return r;
+    client->link.conn = conn;
+    client->link.blocked = client->link.broken = false;
+    client->stats.connects++;
+    return 0;
+}
+
+static void destroy(struct vouch_client *client) {
+    while (client->idle) {
+        struct client_call *next = client->idle->next;
+        mem_free(client->allocator, client->idle, sizeof(*client->idle));
+        client->idle = next;
+    }
+    session_deinit(&client->link.session);
+    vouch_conn_free(client->link.conn);
+    poller_free(client->loop);
+    os_wake_deinit(&client->loop_wake);
+    os_wake_deinit(&client->wake);
+    vouch_pool_unref(client->pool);
+    mem_free(client->allocator, (void *)(uintptr_t)client->dial_policy.rules,
+             client->dial_policy.rule_count * sizeof(struct vouch_rule));
+    mem_free_text(client->allocator, client->address);
+    pthread_cond_destroy(&client->connected);
+    pthread_mutex_destroy(&client->link.lock);
+    mem_free(client->allocator, client, sizeof(*client));
+}
+
+static int create(const struct vouch_client_options *o, struct vouch_client **ret_client) {
+    if (!options_valid(o))
+        return -EINVAL;
+    struct vouch_client *client = mem_zalloc(o->allocator, sizeof(*client));
+    if (!client)
+        return -ENOMEM;
+    int r = cond_init(&client->connected);
+    if (r < 0) {
+        mem_free(o->allocator, client, sizeof(*client));
+        return r;
+    }
+    pthread_mutex_init(&client->link.lock, NULL);
+    client->epoch = os_process_epoch();
+    client->wake = client->loop_wake = OS_WAKE_NONE;
+    r = take_options(client, o);
+    if (r == 0)
+        r = os_wake_init(&client->wake);
+    if (r < 0) {
+        destroy(client);
+        return r;
+    }
+    *ret_client = client;
+    return 0;
+}
+
+int vouch_client_new(struct vouch_conn *conn, const struct vouch_client_options *options,
+                     struct vouch_client **ret_client) {
+    struct vouch_client_options o = {0};
+    struct vouch_client *client;
+    OPTIONS_READ(o, options);
+    if (!conn || o.reconnect)
+        return -EINVAL;
+    int r = create(&o, &client);
+    if (r < 0)
+        return r;
+    r = attach(client, conn);
+    if (r < 0) {
+        destroy(client);
+        return r;
+    }
+    *ret_client = client;
+    return 0;
+}
+
+/* ---- dialling, once and again ---- */
+
+static int copy_policy(struct vouch_client *client, const struct vouch_policy *policy) {
+    if (!policy)
+        return 0;
+    size_t bytes = policy->rule_count * sizeof(struct vouch_rule);
+    struct vouch_rule *rules = mem_alloc(client->allocator, bytes ? bytes : 1);
+    if (!rules)
+        return -ENOMEM;
+    if (bytes > 0)
+        memcpy(rules, policy->rules, bytes);
+    client->dial_policy = (struct vouch_policy){rules, policy->rule_count};
+    client->dial.server = &client->dial_policy;
+    return 0;
+}
+
+/* Keeps what is needed to dial again. vouch_dial has found the options valid. */
+static int remember(struct vouch_client *client, const char *address,
+                    const struct vouch_dial_options *options) {
+    OPTIONS_READ(client->dial, options);
+    client->dial.size = sizeof(client->dial);
+    if (client->dial.file_modes) {
+        memcpy(client->dial_modes, client->dial.file_modes,
+               client->dial.file_mode_count * sizeof(mode_t));
+        client->dial.file_modes = client->dial_modes;
+    }
+    client->address = mem_strdup(client->allocator, address);
+    if (!client->address)
+        return -ENOMEM;
+    return copy_policy(client, client->dial.server);
+}
+
+int vouch_client_dial(const char *address, const struct vouch_dial_options *dial_options,
+                      const struct vouch_client_options *options, struct vouch_client **ret_client,
+                      struct vouch_error *ret_error) {
+    struct vouch_client_options o = {0};
+    struct vouch_client *client;
+    struct vouch_conn *conn = NULL;
+    OPTIONS_READ(o, options);
+    int r = create(&o, &client);
+    if (r < 0)
+        return error_set(ret_error, r, "client for %s: %s", address, vouch_strerror(r));
+    r = vouch_dial(address, dial_options, &conn, ret_error);
+    if (r < 0) {
+        destroy(client);
+        return r;
+    }
+    if (o.reconnect)
+        r = remember(client, address, dial_options);
+    if (r == 0)
+        r = attach(client, conn);
+    if (r < 0) {
+        vouch_conn_free(conn);
+        destroy(client);
+        return error_set(ret_error, r, "client for %s: %s", address, vouch_strerror(r));
+    }
+    *ret_client = client;
+    return 0;
+}
+
+static void back_off(struct vouch_client *client) {
+    int64_t wait = client->reconnect_wait ? 2 * client->reconnect_wait : client->reconnect_min;
+    client->reconnect_wait = wait < client->reconnect_max ? wait : client->reconnect_max;
+    client->reconnect_at = clock_add(vouch_now(), client->reconnect_wait);
+}
+
+/* One attempt, with the lock let go of. */
+static int dial_again(struct vouch_client *client, int64_t deadline, struct vouch_error *error) {
+    struct vouch_conn *conn = NULL, *old = NULL;
+    int64_t left = deadline == VOUCH_FOREVER ? VOUCH_FOREVER : deadline - vouch_now();
+    if (left <= 0)
+        return -ETIMEDOUT;
+    struct vouch_dial_options options = client->dial;
+    if (left < time_or(options.timeout, VOUCH_SECONDS(10)))
+        options.timeout = left;
+    pthread_mutex_unlock(&client->link.lock);
+    int r = vouch_dial(client->address, &options, &conn, error);
+    pthread_mutex_lock(&client->link.lock);
+    if (r == 0 && client->closed)
+        r = -ESHUTDOWN;
+    if (r == 0) {
+        old = client->link.conn;
+        session_deinit(&client->link.session);
+        r = attach(client, conn);
+    }
+    if (r == 0) {
+        client->reconnect_wait = 0;
+        vouch_conn_free(old);
+    } else {
+        vouch_conn_free(conn);
+        session_fail(&client->link.session, r);
+        back_off(client);
+    }
+    return r;
+}
+
+/* Whether another attempt may help: the server is not there (yet). */
+static bool may_come_back(int r) {
+    return r == -ENOENT || r == -ECONNREFUSED || r == -EAGAIN || r == VOUCH_E_FILE_SWAPPED;
+}
+
+/* One thread dials, the others wait for it. Those who use the old connection have to be out of it
+ * first. */
+static int reconnect(struct vouch_client *client, int64_t deadline, struct vouch_error *error) {
+    int r = -ECONNRESET;
+    while (!client->closed && session_failure(&client->link.session) != 0) {
+        int64_t now = vouch_now();
+        bool busy = client->connecting || client->link.sending || client->driving;
+        if (now >= deadline)
+            return r;
+        if (!busy && now >= client->reconnect_at) {
+            client->connecting = true;
+            r = dial_again(client, deadline, error);
+            client->connecting = false;
+            pthread_cond_broadcast(&client->connected);
+            if (r < 0 && !may_come_back(r))
+                return r;
+            continue;
+        }
+        /* A thread that leaves the old connection does not say so: look again soon. */
+        int64_t until = busy ? now + VOUCH_MILLISECONDS(1) : client->reconnect_at;
+        cond_wait_until(&client->connected, &client->link.lock,
+                        until < deadline ? until : deadline);
+    }
+    return client->closed ? -ESHUTDOWN : 0;
+}
+
+int client_connect(struct vouch_client *client, int64_t deadline, struct vouch_error *error) {
+    int failure = session_failure(&client->link.session);
+    if (client->closed)
+        return -ESHUTDOWN;
+    if (failure == 0 || !client->address)
+        return failure;
+    return reconnect(client, deadline, error);
+}
+
+/* ---- the end ---- */
+
+void vouch_client_close(struct vouch_client *client) {
+    if (!client || os_process_epoch() != client->epoch)
+        return;
+    pthread_mutex_lock(&client->link.lock);
+    client->closed = true;
+    session_fail(&client->link.session, -ESHUTDOWN);
+    vouch_conn_close(client->link.conn);
+    client_complete_all(client, -ESHUTDOWN);
+    pthread_cond_broadcast(&client->connected);
+    client_wake_driver(client);
+    pthread_mutex_unlock(&client->link.lock);
+}
+
+void vouch_client_free(struct vouch_client *client) {
+    if (!client)
+        return;
+    if (os_process_epoch() == client->epoch) {
+        vouch_client_close(client);
+        pthread_mutex_lock(&client->link.lock);
+        (void)client_run_callbacks(client);
+        pthread_mutex_unlock(&client->link.lock);
+    }
+    destroy(client);
+}
+
+const struct vouch_identity *vouch_client_get_peer(struct vouch_client *client) {
+    const struct vouch_identity *peer = NULL;
+    pthread_mutex_lock(&client->link.lock);
+    if (session_failure(&client->link.session) == 0)
+        peer = vouch_identity_ref(vouch_conn_get_peer(client->link.conn));
+    pthread_mutex_unlock(&client->link.lock);
+    return peer;
+}
+
+void vouch_client_get_stats(struct vouch_client *client, struct vouch_client_stats *ret_stats) {
+    pthread_mutex_lock(&client->link.lock);
+    *ret_stats = client->stats;
+    ret_stats->bytes_sent = client->link.bytes_sent;
+    ret_stats->bytes_received = client->link.bytes_received;
+    pthread_mutex_unlock(&client->link.lock);
+}
+
+struct vouch_pool *vouch_client_get_pool(struct vouch_client *client) {
+    return client->pool;
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The client's insides. Three files: client.c (life), client_call.c (calls begin and end),
+ * client_drive.c (bytes move).
+ *
+ * There is one lock, the link's; nothing that waits is done under it. At any time at most one
+ * thread *drives*: it polls the socket, reads for all, and completes calls. Threads that wait for
+ * replies and do not drive sleep, each on a condition variable of its own; a driver whose own call
+ * has ended wakes one of them to drive on.
+ */
+#ifndef VOUCH_RPC_CLIENT_H
+#define VOUCH_RPC_CLIENT_H
+
+#include <pthread.h>
+#include <vouch/client.h>
+
+#include "lib/os.h"
+#include "lib/poller.h"
+#include "rpc/link.h"
+
+#define CLIENT_INTERCEPTORS_MAX 16
+#define CLIENT_IDLE_CALLS_MAX 1024 /* records of asynchronous calls kept for reuse */
+
+/* A thread that waits while another drives. On its stack. */
+struct client_sleeper {
+    struct client_sleeper *next, *previous;
+    pthread_cond_t wake;
+};
+
+/* A call from begin to end. A blocking one is on its caller's stack, an asynchronous one from the
+ * allocator. */
+struct client_call {
+    struct session_slot slot; /* first */
+    struct client_call *next,
+        *previous;                  /* in flight, or in the queue of ended asynchronous calls */
+    struct client_sleeper *sleeper; /* whom to wake at the end */
+    uint64_t tag;
+    uint32_t serial;
+    bool done;
+    int result;
+    size_t request_size;
+    uint64_t size;  /* of the message that was too large */
+    uint64_t limit; /* that it was over */
+    struct vouch_reply reply;
+    const char *text; /* remote error text, inside the reply's buffer */
+    size_t text_size;
+    int64_t begun, deadline;
+    vouch_reply_callback callback; /* asynchronous ones */
+    void *context;
+    const char *method;
+    char method_copy[ENVELOPE_METHOD_MAX +
+                     2]; /* asynchronous ones; one more shows that it is too long */
+};
+
+struct client_queue {
+    struct client_call *head, *tail;
+};
+
+struct vouch_client {
+    struct link link; /* link.lock guards all below that changes */
+    const struct vouch_allocator *allocator;
+    struct vouch_pool *pool;
+    uint64_t epoch;
+    int64_t call_timeout;
+    struct session_limits limits;
+    struct vouch_client_interceptor interceptors[CLIENT_INTERCEPTORS_MAX];
+    size_t interceptor_count;
+
+    /* reconnecting */
+    char *address; /* NULL: can't */
+    struct vouch_dial_options dial;
+    struct vouch_policy dial_policy;
+    bool has_policy;
+    mode_t dial_modes[VOUCH_DIAL_MODES_MAX];
+    int64_t reconnect_min, reconnect_max, reconnect_wait, reconnect_at;
+    bool connecting;
+    pthread_cond_t connected;
+
+    bool closed, driving;
+    int64_t driving_until;    /* when the driver wakes by itself */
+    struct os_wake wake;      /* wakes the driver */
+    struct os_wake loop_wake; /* wakes a foreign loop */
+    struct poller *loop;      /* socket and wake as one descriptor; NULL until get_fd */
+    bool loop_is_socket;      /* this system has no such descriptor: see get_fd */
+
+    struct client_call *flight; /* all calls in flight */
+    size_t async_count;         /* asynchronous calls whose callback has not begun */
+    struct client_queue ended;  /* asynchronous calls that wait for their callback */
+    struct client_sleeper *sleepers;
+    struct client_sleeper *waiter; /* the thread in vouch_client_wait, when it sleeps */
+    struct client_call *idle;
+    size_t idle_count;
+    uint32_t serial;
+    struct vouch_client_stats stats;
+};
+
+/* ---- client.c ---- */
+
+/* Makes sure that there is a live connection, dialling again when that is allowed; waits until
+ * `deadline` at most. Lock held; let go of while dialling. 0 or why there is none. */
+int client_connect(struct vouch_client *client, int64_t deadline,
+                   struct vouch_error *error) VOUCH_MUST_CHECK;
+
+/* ---- client_call.c ---- */
+
+/* Ends a call that has left the session. Lock held. */
+void client_complete(struct vouch_client *client, struct client_call *call, int result);
+
+/* Ends all calls in flight. Lock held. */
+void client_complete_all(struct vouch_client *client, int result);
+
+/* Runs the callbacks of ended asynchronous calls; returns how many. Lock held; let go of meanwhile.
+ */
+int client_run_callbacks(struct vouch_client *client);
+
+/* ---- client_drive.c ---- */
+
+/* Drives once: waits until something can be read (or written, where that is wanted), `deadline`, or
+ * a wake-up, and deals with it. Lock held, let go of meanwhile; nobody may be driving. */
+void client_drive(struct vouch_client *client, int64_t deadline);
+
+/* Ends what is past its deadline. Lock held. */
+void client_expire(struct vouch_client *client);
+
+/* Deals with the messages that have arrived. Lock held, by the driver. */
+void client_take_messages(struct vouch_client *client);
+
+/* Sleeps until `deadline`, or somebody wakes this thread, as a member of those who may be chosen to
+ * drive. Lock held. */
+void client_sleep(struct vouch_client *client, struct client_sleeper *sleeper, int64_t deadline);
+
+/* This thread does not drive any more: wakes another to, if nobody does and somebody waits. Lock
+ * held. */
+void client_hand_over(struct vouch_client *client);
+
+/* Something changed that the driver, or the foreign loop, has to know of. Lock held. */
+void client_wake_driver(struct vouch_client *client);
+
+#endif

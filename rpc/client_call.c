@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How a call begins, and how it ends: exactly once, with a result and a text that says what
+ * happened.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/cond.h"
+#include "lib/error.h"
+#include "lib/mem.h"
+#include "lib/options.h"
+#include "lib/utf8.h"
+#include "rpc/client.h"
+
+/* ---- the list of what is in flight, the queue of what has ended ---- */
+
+static void enter(struct vouch_client *client, struct client_call *call) {
+    call->previous = NULL;
+    call->next = client->flight;
+    if (call->next)
+        call->next->previous = call;
+    client->flight = call;
+    client->stats.in_flight++;
+}
+
+static void leave(struct vouch_client *client, struct client_call *call) {
+    if (call->previous)
+        call->previous->next = call->next;
+    else
+        client->flight = call->next;
+    if (call->next)
+        call->next->previous = call->previous;
+    client->stats.in_flight--;
+}
+
+static void queue_push(struct client_queue *queue, struct client_call *call) {
+    call->next = NULL;
+    if (queue->tail)
+        queue->tail->next = call;
+    else
+        queue->head = call;
+    queue->tail = call;
+}
+
+static struct client_call *queue_pop(struct client_queue *queue) {
+    struct client_call *call = queue->head;
+    if (call)
+        queue->head = call->next;
+    if (!queue->head)
+        queue->tail = NULL;
+    return call;
+}
+
+void client_complete(struct vouch_client *client, struct client_call *call, int result) {
+    leave(client, call);
+    call->result = result;
+    call->done = true;
+    if (call->callback) {
+        queue_push(&client->ended, call);
+        if (client->waiter)
+            pthread_cond_signal(&client->waiter->wake);
+        if (client->loop)
+            os_wake_raise(&client->loop_wake);
+    } else if (call->sleeper) {
+        pthread_cond_signal(&call->sleeper->wake);
+    }
+}
+
+void client_complete_all(struct vouch_client *client, int result) {
+    while (client->flight) {
+        struct client_call *call = client->flight;
+        session_forget(&client->link.session, &call->slot);
+        client_complete(client, call, result);
+    }
+}
+
+/* ---- records of asynchronous calls ---- */
+
+static struct client_call *record_get(struct vouch_client *client) {
+    struct client_call *call = client->idle;
+    if (!call)
+        return mem_zalloc(client->allocator, sizeof(*call));
+    client->idle = call->next;
+    client->idle_count--;
+    *call = (struct client_call){0};
+    return call;
+}
+
+static void record_put(struct vouch_client *client, struct client_call *call) {
+    if (client->idle_count >= CLIENT_IDLE_CALLS_MAX) {
+        mem_free(client->allocator, call, sizeof(*call));
+        return;
+    }
+    call->next = client->idle;
+    client->idle = call;
+    client->idle_count++;
+}
+
+/* ---- what the caller is told ---- */
+
+static void describe(const struct vouch_client *client, const struct client_call *call, int result,
+                     struct vouch_error *error) {
+    if (!error || result == 0)
+        return;
+    const char *method = call->method;
+    if (result > 0 && call->text_size > 0) {
+        error->code = result;
+        error_copy_text(error->message, sizeof(error->message), call->text, call->text_size);
+    } else if (result > 0) {
+        error_set(error, result, "%s: the server answered: %s", method, vouch_strerror(result));
+    } else if (result == -EMSGSIZE) {
+        error_set(error, result, "%s: a message of %llu bytes is over the maximum of %llu bytes",
+                  method, (unsigned long long)call->size, (unsigned long long)call->limit);
+    } else if (result == -ETIMEDOUT) {
+        error_set(error, result, "%s: no reply within %lld ms", method,
+                  (long long)((vouch_now() - call->begun) / 1000000));
+    } else if (result == -EBUSY) {
+        error_set(error, result, "%s: %u calls are in flight, the maximum", method,
+                  client->limits.max_calls);
+    } else if (result == -EAGAIN) {
+        error_set(error, result, "%s: %zu bytes or more wait to be sent, the maximum", method,
+                  client->limits.output_hard);
+    } else if (result == -ECONNRESET) {
+        error_set(error, result, "%s: the server is gone", method);
+    } else if (result == VOUCH_E_METHOD_NAME) {
+        error_set(error, result, "the method's name is empty, longer than %d bytes, or not UTF-8",
+                  ENVELOPE_METHOD_MAX);
+    } else {
+        error_set(error, result, "%s: %s", method, vouch_strerror(result));
+    }
+}
+
+static struct vouch_call_info info_of(const struct client_call *call) {
+    return (struct vouch_call_info){
+        .method = call->method,
+        .request_size = call->request_size,
+        .reply_size = call->reply.size,
+        .deadline = call->deadline,
+    };
+}
+
+static int run_before(struct vouch_client *client, struct client_call *call) {
+    struct vouch_call_info info = info_of(call);
+    int r = 0;
+    for (size_t i = 0; i < client->interceptor_count && r == 0; i++)
+        if (client->interceptors[i].before)
+            r = client->interceptors[i].before(client->interceptors[i].context, &info);
+    return r > 0 ? -EPERM : r;
+}
+
+static void run_after(struct vouch_client *client, struct client_call *call, int result) {
+    struct vouch_call_info info = info_of(call);
+    int64_t elapsed = vouch_now() - call->begun;
+    for (size_t i = client->interceptor_count; i-- > 0;)
+        if (client->interceptors[i].after)
+            client->interceptors[i].after(client->interceptors[i].context, &info, result, elapsed);
+}
+
+static void count_result(struct vouch_client *client, int result) {
+    if (result == 0)
+        client->stats.replies++;
+    else if (result > 0)
+        client->stats.remote_errors++;
+    else
+        client->stats.local_errors++;
+}
+
+void vouch_reply_release(struct vouch_reply *reply) {
+    vouch_buffer_unref(reply->buffer);
+    *reply = (struct vouch_reply){0};
+}
+
+/* ---- begin ---- */
+
+static int64_t deadline_of(const struct vouch_client *client,
+                           const struct vouch_call_options *options, int64_t now) {
+    if (options->deadline != 0)
+        return options->deadline;
+    return clock_add(now, options->timeout != 0 ? options->timeout : client->call_timeout);
+}
+
+/* Everything about a call that needs no lock. */
+static int prepare(struct vouch_client *client, struct client_call *call, const char *method,
+                   const struct vouch_buffer *body, const struct vouch_call_options *options) {
+    struct vouch_call_options o = {0};
+    OPTIONS_READ(o, options);
+    size_t size = strnlen(method, ENVELOPE_METHOD_MAX + 1);
+    call->begun = vouch_now();
+    call->deadline = deadline_of(client, &o, call->begun);
+    call->tag = o.tag;
+    call->request_size = body ? body->size : 0;
+    if (size == 0 || size > ENVELOPE_METHOD_MAX || !utf8_valid((const uint8_t *)method, size))
+        return VOUCH_E_METHOD_NAME;
+    if (o.timeout < 0)
+        return -EINVAL;
+    return run_before(client, call);
+}
+
+static int reserve_call(struct vouch_client *client, struct client_call *call, const char *method,
+                        struct vouch_buffer *body) {
+    struct session *session = &client->link.session;
+    session->wall_offset = clock_wall_now() - call->begun;
+    call->limit = session_max_send(session);
+    if (!body)
+        return session_ping(session, &call->slot, call->deadline);
+    size_t size = 0;
+    int r = session_call(session, &call->slot, method, body, call->deadline, &size);
+    call->size = size;
+    return r;
+}
+
+/* An asynchronous call does not wait for a server to come back: it tries once, and is told. */
+static int64_t connect_deadline(const struct client_call *call) {
+    return call->callback ? clock_add(vouch_now(), VOUCH_MILLISECONDS(1)) : call->deadline;
+}
+
+/* Puts the call into flight and sends what the socket takes. Lock held. `body` NULL: a ping. Takes
+ * it over whatever is returned. */
+static int start(struct vouch_client *client, struct client_call *call, const char *method,
+                 struct vouch_buffer *body, struct vouch_error *error) {
+    client->stats.calls++;
+    int r = call->deadline <= vouch_now() ? -ETIMEDOUT : 0;
+    if (r == 0 && client->loop_is_socket && !call->callback)
+        r = -ENOTSUP;
+    if (r == 0)
+        r = client_connect(client, connect_deadline(call), error);
+    if (r < 0) {
+        vouch_buffer_unref(body);
+        return r;
+    }
+    r = reserve_call(client, call, method, body);
+    if (r < 0)
+        return r;
+    call->serial = ++client->serial;
+    enter(client, call);
+    link_flush(&client->link);
+    /* A driver that would sleep past this deadline, or does not know that the socket is full, has
+     * to look again. */
+    if (call->deadline < client->driving_until || client->link.blocked)
+        client_wake_driver(client);
+    return 0;
+}
+
+/* ---- blocking calls ---- */
+
+static void await(struct vouch_client *client, struct client_call *call) {
+    struct client_sleeper self;
+    bool can_sleep = false;
+    while (!call->done) {
+        client_expire(client);
+        if (call->done)
+            break;
+        if (!client->driving) {
+            client_drive(client, call->deadline);
+            continue;
+        }
+        if (!can_sleep) {
+            if (cond_init(&self.wake) < 0) {
+                session_abandon(&client->link.session, &call->slot);
+                client_complete(client, call, -ENOMEM);
+                break;
+            }
+            can_sleep = true;
+            call->sleeper = &self;
+        }
+        client_sleep(client, &self, call->deadline);
+    }
+    client_hand_over(client);
+    if (can_sleep)
+        pthread_cond_destroy(&self.wake);
+}
+
+static int finish(struct vouch_client *client, struct client_call *call, int result,
+                  struct vouch_reply *ret_reply, struct vouch_error *error, bool told) {
+    run_after(client, call, result);
+    if (!told)
+        describe(client, call, result, error);
+    if (result == 0 && ret_reply)
+        *ret_reply = call->reply;
+    else
+        vouch_reply_release(&call->reply);
+    return result;
+}
+
+static int call_and_wait(struct vouch_client *client, const char *method, struct vouch_buffer *body,
+                         bool ping, const struct vouch_call_options *options,
+                         struct vouch_reply *ret_reply, struct vouch_error *ret_error) {
+    struct client_call call = {.method = (char *)(uintptr_t)method};
+    struct vouch_error dial_error = {.code = 0};
+    if (ret_reply)
+        *ret_reply = (struct vouch_reply){0};
+    int r = prepare(client, &call, method, body, options);
+    if (r < 0) {
+        vouch_buffer_unref(body);
+        return finish(client, &call, r, ret_reply, ret_error, false);
+    }
+    pthread_mutex_lock(&client->link.lock);
+    r = start(client, &call, method, ping ? NULL : body, &dial_error);
+    if (r == 0) {
+        await(client, &call);
+        r = call.result;
+    }
+    count_result(client, r);
+    pthread_mutex_unlock(&client->link.lock);
+    bool told = dial_error.code != 0 && dial_error.code == r;
+    if (told && ret_error)
+        *ret_error = dial_error;
+    return finish(client, &call, r, ret_reply, ret_error, told);
+}
+
+static int refuse_early(const struct vouch_client *client, struct vouch_buffer *body,
+                        struct vouch_reply *ret_reply, struct vouch_error *ret_error) {
+    if (os_process_epoch() == client->epoch)
+        return 0;
+    vouch_buffer_unref(body);
+    if (ret_reply)
+        *ret_reply = (struct vouch_reply){0};
+    return error_set(ret_error, -ECHILD,
+                     "this client belongs to the parent process: make a new one after fork");
+}
+
+int vouch_client_call_buffer(struct vouch_client *client, const char *method,
+                             struct vouch_buffer *request, const struct vouch_call_options *options,
+                             struct vouch_reply *ret_reply, struct vouch_error *ret_error) {
+    int r = refuse_early(client, request, ret_reply, ret_error);
+    return r < 0 ? r : call_and_wait(client, method, request, false, options, ret_reply, ret_error);
+}
+
+int vouch_client_get_buffer(struct vouch_client *client, size_t size,
+                            struct vouch_buffer **ret_buffer) {
+    return session_buffer(client->pool, size, ret_buffer);
+}
+
+/* A copy of the caller's bytes. Over the maximum nothing is copied. */
+static int copy_request(struct vouch_client *client, const void *data, size_t size,
+                        struct vouch_buffer **ret_body, struct vouch_error *error) {
+    if (size > client->limits.max_send)
+        return error_set(error, -EMSGSIZE,
+                         "a request of %zu bytes is over the maximum of %zu bytes", size,
+                         client->limits.max_send);
+    int r = session_buffer(client->pool, size, ret_body);
+    if (r < 0)
+        return error_set(error, r, "no memory for a request of %zu bytes", size);
+    if (size > 0)
+        memcpy((*ret_body)->data, data, size);
+    (*ret_body)->size = size;
+    return 0;
+}
+
+int vouch_client_call(struct vouch_client *client, const char *method, const void *data,
+                      size_t size, const struct vouch_call_options *options,
+                      struct vouch_reply *ret_reply, struct vouch_error *ret_error) {
+    struct vouch_buffer *body = NULL;
+    int r = refuse_early(client, NULL, ret_reply, ret_error);
+    if (r < 0)
+        return r;
+    if (ret_reply)
+        *ret_reply = (struct vouch_reply){0};
+    r = copy_request(client, data, size, &body, ret_error);
+    return r < 0 ? r : call_and_wait(client, method, body, false, options, ret_reply, ret_error);
+}
+
+int vouch_client_ping(struct vouch_client *client, int64_t timeout, int64_t *ret_elapsed) {
+    struct vouch_call_options options = {VOUCH_OPTIONS(options), .timeout = timeout};
+    int64_t begun = vouch_now();
+    int r = refuse_early(client, NULL, NULL, NULL);
+    if (r == 0)
+        r = call_and_wait(client, "ping", NULL, true, &options, NULL, NULL);
+    if (r == 0 && ret_elapsed)
+        *ret_elapsed = vouch_now() - begun;
+    return r;
+}
+
+/* ---- asynchronous calls ---- */
+
+static int start_async(struct vouch_client *client, struct client_call *call,
+                       struct vouch_buffer *request, const struct vouch_call_options *options,
+                       uint64_t *ret_id) {
+    int r = prepare(client, call, call->method, request, options);
+    if (r < 0) {
+        vouch_buffer_unref(request);
+        run_after(client, call, r);
+        return r;
+    }
+    pthread_mutex_lock(&client->link.lock);
+    r = start(client, call, call->method, request, NULL);
+    if (r < 0) {
+        count_result(client, r);
+    } else {
+        client->async_count++;
+        if (ret_id)
+            *ret_id = (uint64_t)call->serial << 32 | call->slot.node.id;
+    }
+    pthread_mutex_unlock(&client->link.lock);
+    if (r < 0)
+        run_after(client, call, r);
+    return r;
+}
+
+static struct client_call *new_record(struct vouch_client *client, const char *method) {
+    pthread_mutex_lock(&client->link.lock);
+    struct client_call *call = record_get(client);
+    pthread_mutex_unlock(&client->link.lock);
+    if (!call)
+        return NULL;
+    size_t size = strnlen(method, sizeof(call->method_copy) - 1);
+    memcpy(call->method_copy, method, size);
+    call->method = call->method_copy;
+    return call;
+}
+
+int vouch_client_call_async_buffer(struct vouch_client *client, const char *method,
+                                   struct vouch_buffer *request,
+                                   const struct vouch_call_options *options,
+                                   vouch_reply_callback callback, void *context, uint64_t *ret_id) {
+    int r = refuse_early(client, request, NULL, NULL);
+    if (r < 0)
+        return r;
+    struct client_call *call = new_record(client, method);
+    if (!call) {
+        vouch_buffer_unref(request);
+        return -ENOMEM;
+    }
+    call->callback = callback;
+    call->context = context;
+    r = start_async(client, call, request, options, ret_id);
+    if (r < 0) {
+        pthread_mutex_lock(&client->link.lock);
+        record_put(client, call);
+        pthread_mutex_unlock(&client->link.lock);
+    }
+    return r;
+}
+
+int vouch_client_call_async(struct vouch_client *client, const char *method, const void *data,
+                            size_t size, const struct vouch_call_options *options,
+                            vouch_reply_callback callback, void *context, uint64_t *ret_id) {
+    struct vouch_buffer *body;
+    int r = refuse_early(client, NULL, NULL, NULL);
+    if (r == 0)
+        r = copy_request(client, data, size, &body, NULL);
+    return r < 0 ? r
+                 : vouch_client_call_async_buffer(client, method, body, options, callback, context,
+                                                  ret_id);
+}
+
+static void run_callback(struct vouch_client *client, struct client_call *call) {
+    struct vouch_error error;
+    error.code = call->result;
+    error.message[0] = '\0';
+    describe(client, call, call->result, &error);
+    run_after(client, call, call->result);
+    struct vouch_reply reply = call->result == 0 ? call->reply : (struct vouch_reply){0};
+    call->callback(call->context, call->result, &reply, &error);
+    vouch_reply_release(&call->reply);
+}
+
+int client_run_callbacks(struct vouch_client *client) {
+    /* Those that have ended by now: what the callbacks start is for the next time. */
+    struct client_queue ended = client->ended;
+    client->ended = (struct client_queue){0};
+    struct client_call *call;
+    int count = 0;
+    while ((call = queue_pop(&ended))) {
+        client->async_count--;
+        count_result(client, call->result);
+        pthread_mutex_unlock(&client->link.lock);
+        run_callback(client, call);
+        pthread_mutex_lock(&client->link.lock);
+        record_put(client, call);
+        count++;
+    }
+    return count;
+}
+
+/* ---- cancel ---- */
+
+static void cancel(struct vouch_client *client, struct client_call *call) {
+    session_abandon(&client->link.session, &call->slot);
+    client_complete(client, call, -ECANCELED);
+}
+
+static void cancelled(struct vouch_client *client) {
+    link_flush(&client->link);
+    client_wake_driver(client); /* it may be the driver's own call that has ended */
+}
+
+size_t vouch_client_cancel(struct vouch_client *client, uint64_t tag) {
+    size_t count = 0;
+    if (tag == 0 || os_process_epoch() != client->epoch)
+        return 0;
+    pthread_mutex_lock(&client->link.lock);
+    for (struct client_call *call = client->flight, *next; call; call = next) {
+        next = call->next;
+        if (call->tag != tag)
+            continue;
+        cancel(client, call);
+        count++;
+    }
+    if (count > 0)
+        cancelled(client);
+    pthread_mutex_unlock(&client->link.lock);
+    return count;
+}
+
+int vouch_client_cancel_id(struct vouch_client *client, uint64_t id) {
+    if (os_process_epoch() != client->epoch)
+        return -ECHILD;
+    pthread_mutex_lock(&client->link.lock);
+    struct client_call *call =
+        (struct client_call *)idtable_find(&client->link.session.calls, (uint32_t)id);
+    int r = call && call->serial == id >> 32 ? 0 : -ENOENT;
+    if (r == 0) {
+        cancel(client, call);
+        cancelled(client);
+    }
+    pthread_mutex_unlock(&client->link.lock);
+    return r;
+}
