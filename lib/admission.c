@@ -15,7 +15,6 @@
 #include <sys/resource.h>
 
 #include "lib/mem.h"
-#include "lib/os.h"
 
 struct admission_share {
     struct admission *admission;
@@ -25,7 +24,6 @@ struct admission_share {
 
 struct admission {
     const struct vouch_allocator *allocator;
-    uint64_t epoch; /* of the process that made it */
     unsigned total_max, own_max, others_max;
     uid_t own_uid;
     pthread_mutex_t lock; /* for what is below */
@@ -56,7 +54,6 @@ int admission_new(const struct vouch_allocator *allocator, unsigned total, unsig
     if (!admission)
         return -ENOMEM;
     admission->allocator = allocator;
-    admission->epoch = os_process_epoch();
     admission->own_uid = own_uid;
     admission->owned = true;
     admission->total_max = total ? total : default_total();
@@ -78,7 +75,7 @@ static void destroy(struct admission *admission) {
 }
 
 void admission_free(struct admission *admission) {
-    if (!admission || admission->epoch != os_process_epoch())
+    if (!admission)
         return;
     pthread_mutex_lock(&admission->lock);
     admission->owned = false;
@@ -157,8 +154,6 @@ int admission_admit(struct admission *admission, uid_t uid, struct admission_sha
 void admission_release(void *context) {
     struct admission_share *share = context;
     struct admission *admission = share->admission;
-    if (admission->epoch != os_process_epoch())
-        return;
     pthread_mutex_lock(&admission->lock);
     if (--share->count == 0) {
         size_t at = find(admission, share->uid);

@@ -139,11 +139,11 @@ static int connect_to(const struct dialer *dialer, const struct address_sockaddr
     int fd = os_socket_stream();
     if (fd < 0)
         return fail(dialer, fd, "making a socket");
-    int r = socket_set_blocking(fd, false);
+    int r = os_set_nonblocking(fd, true);
     if (r == 0)
         r = connect_until(fd, to, dialer->deadline);
     if (r == 0)
-        r = socket_set_blocking(fd, true);
+        r = os_set_nonblocking(fd, false);
     if (r < 0) {
         close(fd);
         return fail(dialer, r, "connecting");

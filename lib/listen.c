@@ -16,7 +16,6 @@
 #include "lib/mem.h"
 #include "lib/options.h"
 #include "lib/policy.h"
-#include "lib/socket.h"
 #include "lib/sockfile.h"
 
 #define MODE_DEFAULT 0600
@@ -175,7 +174,7 @@ static int adopt(int fd, int backlog) {
     if (r == 0)
         r = os_cloexec(fd);
     if (r == 0)
-        r = socket_set_blocking(fd, false);
+        r = os_set_nonblocking(fd, true);
     if (r == 0 && listen(fd, backlog) < 0)
         r = -errno;
     return r;
@@ -231,17 +230,18 @@ void vouch_listener_close(struct vouch_listener *listener) {
     pthread_mutex_unlock(&listener->lock);
 }
 
-/* In a forked child the lock may have been taken for ever: it is left alone there. */
+/* In a forked child locks may have been taken for ever: they are left alone there. */
 void vouch_listener_free(struct vouch_listener *listener) {
     if (!listener)
         return;
     vouch_listener_close(listener);
     close_fds(listener);
     publication_abandon(&listener->publication);
-    if (!listener_forked(listener))
+    if (!listener_forked(listener)) {
         pthread_mutex_destroy(&listener->lock);
+        admission_free(listener->admission);
+    }
     os_wake_deinit(&listener->wake);
-    admission_free(listener->admission);
     policy_deinit(listener->allocator, &listener->policy);
     mem_free_text(listener->allocator, listener->address);
     mem_free(listener->allocator, listener, sizeof(*listener));

@@ -121,7 +121,7 @@ static int probe(const struct publisher *publisher, const struct sockfile *file)
     int fd = os_socket_stream();
     if (fd < 0)
         return fail(publisher, fd, "looking for a live server");
-    r = socket_set_blocking(fd, false);
+    r = os_set_nonblocking(fd, true);
     if (r == 0)
         r = socket_connect_now(fd, &to);
     close(fd);
@@ -277,7 +277,7 @@ static int open_socket(int *ret_fd) {
     int fd = os_socket_stream();
     if (fd < 0)
         return fd;
-    int r = socket_set_blocking(fd, false);
+    int r = os_set_nonblocking(fd, true);
     if (r < 0) {
         close(fd);
         return r;

@@ -3,15 +3,6 @@
 #include "lib/socket.h"
 
 #include <errno.h>
-#include <fcntl.h>
-
-int socket_set_blocking(int fd, bool blocking) {
-    int flags = fcntl(fd, F_GETFL);
-    if (flags < 0)
-        return -errno;
-    int wanted = blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK;
-    return wanted == flags || fcntl(fd, F_SETFL, wanted) == 0 ? 0 : -errno;
-}
 
 /* After EINTR the attempt is either forgotten (Linux) or goes on (POSIX). Asking again tells: the
  * second answer is then one of EALREADY and EISCONN. */

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Two small things that both ends do with a socket. */
+/* Connecting without waiting, for dialling and for seeing whether a server is live. */
 #ifndef VOUCH_LIB_SOCKET_H
 #define VOUCH_LIB_SOCKET_H
 
 #include "lib/address.h"
-
-int socket_set_blocking(int fd, bool blocking) VOUCH_MUST_CHECK; /* 0 or negative errno */
 
 /* One connect(2), on a socket that does not block: 0 or negative errno, never -EINTR. -EAGAIN: the
  * server's backlog is full, nothing has happened (Linux); -EINPROGRESS: poll for POLLOUT, then ask
