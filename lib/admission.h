@@ -3,9 +3,8 @@
  * Admission: how many connections there may be, in all and for each uid, so that no user can take
  * the places of the others.
  *
- * Thread-safe. In a forked child nothing is counted and nothing freed: another thread may have held
- * the lock when it was forked. Connections may outlive the listener: the object lives until its
- * owner has let it go and the last place is given back.
+ * Thread-safe. Connections may outlive the listener: the object lives until its owner has let it go
+ * and the last place is given back.
  */
 #ifndef VOUCH_LIB_ADMISSION_H
 #define VOUCH_LIB_ADMISSION_H
