@@ -49,6 +49,10 @@ int poller_wait(struct poller *poller, struct poller_event *ret_events, int max,
  * one is consumed may merge into one. Async-signal-safe. */
 void poller_wake(struct poller *poller);
 
+/* Makes one poller_wait return a wake-up event at `deadline`; VOUCH_FOREVER: no more. There is one
+ * alarm, the last one set. A past deadline fires at once. 0 or negative errno. */
+int poller_set_alarm(struct poller *poller, int64_t deadline) VOUCH_MUST_CHECK;
+
 /* A descriptor that is readable while events wait, for a foreign loop; -ENOTSUP where the system
  * has none (poll(2)). */
 int poller_fd(const struct poller *poller);

@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
@@ -35,6 +36,7 @@ enum { BATCH = 64 }; /* most events in one wait */
 struct poller {
     const struct vouch_allocator *allocator;
     int epoll_fd;
+    int alarm_fd;
     struct os_wake wake;
     atomic_bool
         nanoseconds; /* false once the kernel turned out to be older than epoll_pwait2 (5.11) */
@@ -42,15 +44,22 @@ struct poller {
 
 /* Edge-triggered, and never read: every write to the eventfd (os_linux.c) is an edge of its own,
  * given to one wait. Its counter would take centuries to fill. */
-static int add_wake(struct poller *poller) {
+static int add_edge(struct poller *poller, int fd) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+
+    return epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static int add_wake(struct poller *poller) {
     int r = os_wake_init(&poller->wake);
 
-    if (r < 0)
-        return r;
-    if (epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, poller->wake.read_fd, &event) < 0)
-        return -errno;
-    return 0;
+    return r < 0 ? r : add_edge(poller, poller->wake.read_fd);
+}
+
+/* Not read either: each expiry is an edge. */
+static int add_alarm(struct poller *poller) {
+    poller->alarm_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    return poller->alarm_fd < 0 ? -errno : add_edge(poller, poller->alarm_fd);
 }
 
 int poller_new(const struct vouch_allocator *allocator, struct poller **ret_poller) {
@@ -61,9 +70,12 @@ int poller_new(const struct vouch_allocator *allocator, struct poller **ret_poll
         return -ENOMEM;
     poller->allocator = allocator;
     poller->wake = OS_WAKE_NONE;
+    poller->alarm_fd = -1;
     atomic_init(&poller->nanoseconds, HAVE_NANOSECONDS);
     poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     r = poller->epoll_fd < 0 ? -errno : add_wake(poller);
+    if (r == 0)
+        r = add_alarm(poller);
     if (r < 0) {
         poller_free(poller);
         return r;
@@ -76,6 +88,8 @@ void poller_free(struct poller *poller) {
     if (!poller)
         return;
     os_wake_deinit(&poller->wake);
+    if (poller->alarm_fd >= 0)
+        close(poller->alarm_fd);
     if (poller->epoll_fd >= 0)
         close(poller->epoll_fd);
     mem_free(poller->allocator, poller, sizeof(*poller));
@@ -166,6 +180,16 @@ int poller_wait(struct poller *poller, struct poller_event *ret_events, int max,
 
 void poller_wake(struct poller *poller) {
     os_wake_raise(&poller->wake);
+}
+
+int poller_set_alarm(struct poller *poller, int64_t deadline) {
+    struct itimerspec at = {0}; /* all zero: disarmed */
+
+    if (deadline != VOUCH_FOREVER) {
+        at.it_value.tv_sec = deadline > 0 ? (time_t)(deadline / VOUCH_SECONDS(1)) : 0;
+        at.it_value.tv_nsec = deadline > 0 ? (long)(deadline % VOUCH_SECONDS(1)) : 1;
+    }
+    return timerfd_settime(poller->alarm_fd, TFD_TIMER_ABSTIME, &at, NULL) < 0 ? -errno : 0;
 }
 
 int poller_fd(const struct poller *poller) {

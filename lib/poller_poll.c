@@ -45,6 +45,7 @@ struct poller {
     bool leading;         /* somebody is in poll */
     bool interrupted;     /* and `wake` was raised at him */
     atomic_bool woken;    /* poller_wake, not yet consumed */
+    int64_t alarm;        /* VOUCH_FOREVER: none */
     size_t followers;
     uint64_t stamp;
     int first, last;      /* the list of ready slots, -1: empty */
@@ -119,6 +120,7 @@ int poller_new(const struct vouch_allocator *allocator, struct poller **ret_poll
     poller->allocator = allocator;
     poller->wake = OS_WAKE_NONE;
     poller->first = poller->last = -1;
+    poller->alarm = VOUCH_FOREVER;
     r = init_sync(poller);
     if (r < 0) {
         mem_free(allocator, poller, sizeof(*poller));
@@ -299,12 +301,21 @@ static size_t take_snapshot(struct poller *poller) {
     return count;
 }
 
+static void check_alarm(struct poller *poller) {
+    if (poller->alarm == VOUCH_FOREVER || vouch_now() < poller->alarm)
+        return;
+    poller->alarm = VOUCH_FOREVER;
+    atomic_store(&poller->woken, true);
+}
+
 /* One poll(2), with the lock released meanwhile. */
 static int lead(struct poller *poller, int64_t deadline) {
     size_t count = take_snapshot(poller);
     uint64_t stamp = poller->stamp;
     int n, r = 0;
 
+    if (poller->alarm < deadline)
+        deadline = poller->alarm;
     poller->leading = true;
     pthread_mutex_unlock(&poller->lock);
     n = poll(poller->snapshot, (nfds_t)count,
@@ -319,6 +330,7 @@ static int lead(struct poller *poller, int64_t deadline) {
     for (size_t i = 0; n > 0 && i < count - 1; i++)
         if (poller->snapshot[i].revents)
             collect(poller, &poller->snapshot[i], stamp);
+    check_alarm(poller);
     return r;
 }
 
@@ -370,6 +382,14 @@ int poller_wait(struct poller *poller, struct poller_event *ret_events, int max,
 void poller_wake(struct poller *poller) {
     atomic_store(&poller->woken, true);
     os_wake_raise(&poller->wake);
+}
+
+int poller_set_alarm(struct poller *poller, int64_t deadline) {
+    pthread_mutex_lock(&poller->lock);
+    poller->alarm = deadline;
+    interrupt_leader(poller);
+    pthread_mutex_unlock(&poller->lock);
+    return 0;
 }
 
 int poller_fd(const struct poller *poller) {

@@ -531,3 +531,54 @@ Test(poller, no_memory_is_reported) {
     poller_free(poller);
     support_baseline_end();
 }
+
+/* The alarm is an event like any other: it goes to one wait, once, whoever waits then. */
+Test(poller, alarm_wakes_a_wait_once) {
+    struct poller *poller = open_poller();
+    struct poller_event event;
+
+    cr_assert_eq(poller_set_alarm(poller, vouch_deadline_in(VOUCH_MILLISECONDS(5))), 0);
+    cr_assert_eq(poller_wait(poller, &event, 1, vouch_deadline_in(SOON)), 1);
+    cr_assert_null(event.data);
+    cr_assert_eq(poller_wait(poller, &event, 1, 0), 0);
+    close_poller(poller);
+}
+
+Test(poller, alarm_in_the_past_fires_at_once) {
+    struct poller *poller = open_poller();
+    struct poller_event event;
+
+    cr_assert_eq(poller_set_alarm(poller, vouch_now() - 1), 0);
+    cr_assert_eq(poller_wait(poller, &event, 1, vouch_deadline_in(SOON)), 1);
+    cr_assert_null(event.data);
+    close_poller(poller);
+}
+
+Test(poller, alarm_can_be_taken_back) {
+    struct poller *poller = open_poller();
+    struct poller_event event;
+
+    cr_assert_eq(poller_set_alarm(poller, vouch_deadline_in(VOUCH_MILLISECONDS(5))), 0);
+    cr_assert_eq(poller_set_alarm(poller, VOUCH_FOREVER), 0);
+    cr_assert_eq(poller_wait(poller, &event, 1, vouch_deadline_in(VOUCH_MILLISECONDS(50))), 0);
+    close_poller(poller);
+}
+
+static void *wait_for_event(void *argument) {
+    struct poller_event event;
+
+    return poller_wait(argument, &event, 1, vouch_deadline_in(SOON)) == 1 && !event.data ? argument
+                                                                                         : NULL;
+}
+
+Test(poller, alarm_set_while_others_wait) {
+    struct poller *poller = open_poller();
+    pthread_t thread;
+    void *result;
+
+    cr_assert_eq(pthread_create(&thread, NULL, wait_for_event, poller), 0);
+    cr_assert_eq(poller_set_alarm(poller, vouch_deadline_in(VOUCH_MILLISECONDS(5))), 0);
+    cr_assert_eq(pthread_join(thread, &result), 0);
+    cr_assert_eq(result, poller);
+    close_poller(poller);
+}
