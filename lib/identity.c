@@ -105,8 +105,8 @@ static int read_own_groups(const struct vouch_allocator *allocator, gid_t **ret_
 
 int vouch_identity_self(const struct vouch_allocator *allocator,
                         const struct vouch_identity **ret_identity) {
-    gid_t *groups;
-    size_t room;
+    gid_t *groups = NULL;
+    size_t room = 0;
     int count = read_own_groups(allocator, &groups, &room);
     if (count < 0)
         return count;
