@@ -168,6 +168,8 @@ ssize_t conn_read_until(struct vouch_conn *conn, void *buffer, size_t size, int6
     int result = conn_begin(conn, VOUCH_READ, &deadline);
     if (result < 0 || size == 0)
         return result;
+    if (limit != VOUCH_FOREVER && limit < vouch_now())
+        return -ETIMEDOUT;
     return conn_receive_bytes(conn, buffer, size, limit < deadline ? limit : deadline);
 }
 
