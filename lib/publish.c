@@ -80,6 +80,17 @@ static int check_lock(const struct publisher *publisher, int lock, struct stat *
     return 0;
 }
 
+/* Does not wait, but on a file system that is far away it may be interrupted all the same. */
+static int lock_file(int fd) {
+    int r;
+    do
+        r = flock(fd, LOCK_EX | LOCK_NB);
+    while (r < 0 && errno == EINTR);
+    if (r < 0)
+        return errno == EWOULDBLOCK ? VOUCH_E_ADDRESS_LOCKED : -errno;
+    return 0;
+}
+
 /* 1: locked; 0: somebody replaced the file in between, try again. O_NONBLOCK, or a pipe of that
  * name would stop us. */
 static int try_lock(const struct publisher *publisher, int *ret_lock) {
@@ -89,8 +100,11 @@ static int try_lock(const struct publisher *publisher, int *ret_lock) {
         return fail(publisher, -errno, "opening the lock file");
     struct stat locked, named;
     int r = check_lock(publisher, lock, &locked);
-    if (r == 0 && flock(lock, LOCK_EX | LOCK_NB) < 0)
-        r = fail(publisher, errno == EWOULDBLOCK ? VOUCH_E_ADDRESS_LOCKED : -errno, "locking");
+    if (r == 0) {
+        r = lock_file(lock);
+        if (r < 0)
+            fail(publisher, r, "locking");
+    }
     /* A lock counts while the file can be found under its name: only then do others see it. */
     if (r == 0 &&
         fstatat(publisher->directory, publisher->lock_name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
