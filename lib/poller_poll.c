@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "lib/clock.h"
+#include "lib/cond.h"
 #include "lib/mem.h"
 #include "lib/os.h"
 
@@ -40,7 +41,7 @@ struct slot {
 struct poller {
     const struct vouch_allocator *allocator;
     pthread_mutex_t lock;
-    pthread_cond_t ready; /* on CLOCK_MONOTONIC; for followers */
+    pthread_cond_t ready; /* for followers */
     struct os_wake wake;  /* gets the leader out of poll */
     bool leading;         /* somebody is in poll */
     bool interrupted;     /* and `wake` was raised at him */
@@ -59,21 +60,14 @@ struct poller {
 };
 
 static int init_sync(struct poller *poller) {
-    pthread_condattr_t attributes;
-    int r = pthread_condattr_init(&attributes);
+    int r = cond_init(&poller->ready);
 
-    if (r != 0)
-        return -r;
-    r = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    if (r == 0)
-        r = pthread_cond_init(&poller->ready, &attributes);
-    pthread_condattr_destroy(&attributes);
-    if (r != 0)
-        return -r;
-    r = pthread_mutex_init(&poller->lock, NULL);
-    if (r != 0)
+    if (r < 0)
+        return r;
+    r = -pthread_mutex_init(&poller->lock, NULL);
+    if (r < 0)
         pthread_cond_destroy(&poller->ready);
-    return -r;
+    return r;
 }
 
 static void free_arrays(struct poller *poller) {
@@ -335,13 +329,8 @@ static int lead(struct poller *poller, int64_t deadline) {
 }
 
 static void follow(struct poller *poller, int64_t deadline) {
-    struct timespec until = clock_timespec(deadline);
-
     poller->followers++;
-    if (deadline == VOUCH_FOREVER)
-        pthread_cond_wait(&poller->ready, &poller->lock);
-    else
-        pthread_cond_timedwait(&poller->ready, &poller->lock, &until);
+    cond_wait_until(&poller->ready, &poller->lock, deadline);
     poller->followers--;
 }
 
