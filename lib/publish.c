@@ -73,10 +73,10 @@ static int check_lock(const struct publisher *publisher, int lock, struct stat *
         return fail(publisher, -errno, "looking at the lock file");
     if (!S_ISREG(ret_status->st_mode) || ret_status->st_uid != geteuid())
         return error_set(publisher->error, -EPERM,
-                         "the lock file %s belongs to uid %ld and has type and mode %06o, expected "
-                         "a regular file of uid %ld",
-                         publisher->lock_name, (long)ret_status->st_uid,
-                         (unsigned)ret_status->st_mode, (long)geteuid());
+                         "the lock file belongs to uid %ld and has type and mode %06o, expected a "
+                         "regular file of uid %ld: %s.lock",
+                         (long)ret_status->st_uid, (unsigned)ret_status->st_mode, (long)geteuid(),
+                         publisher->address->text);
     return 0;
 }
 
@@ -186,9 +186,10 @@ static int check_staging(const struct publisher *publisher, int staging) {
     if (status.st_uid != geteuid() || (status.st_mode & 077))
         return error_set(publisher->error, -EPERM,
                          "the staging directory %s belongs to uid %ld and has mode %04o, expected "
-                         "owner %ld and mode 0700",
+                         "owner %ld and mode 0700: %s",
                          publisher->staging_name, (long)status.st_uid,
-                         (unsigned)status.st_mode & 07777, (long)geteuid());
+                         (unsigned)status.st_mode & 07777, (long)geteuid(),
+                         publisher->address->text);
     if (unlinkat(staging, STAGED_NAME, 0) < 0 && errno != ENOENT)
         return fail(publisher, -errno, "emptying the staging directory");
     return 0;
