@@ -1,22 +1,74 @@
 # SPDX-License-Identifier: MIT
 #
-# What runs things. Every target calls make again with the variant it needs, through tools/check, which
+# What runs things. Every target calls make again with the variant it needs: tools/check builds, runs and
 # counts what passed and failed.
 
 SUB = $(MAKE) --no-print-directory
+export MAKE
 
-# One test file alone, also while others do not compile: make one T=timer [FILTER='timer/*']
-.PHONY: one one-link
+.PHONY: deps test check portable asan ubsan san tsan valgrind demo coverage fuzz lint format print-out print-flags
+deps:
+	@tools/deps build test
+
+test check: deps
+	@+tools/check test
+
+portable: deps
+	@+tools/check portable
+asan ubsan san tsan: deps
+	@+tools/check $@
+valgrind: deps
+	@tools/deps valgrind
+	@+tools/check valgrind
+
+demo: demos
+	@demo/run $(OUT)/demo
+
+lint: deps
+	@tools/deps lint
+	@+tools/check lint
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+# One test file alone, also while other things do not compile: make one T=timer [FILTER='timer/*']
+.PHONY: one one-link compiled
 T ?=
 one:
-	@+$(SUB) -k core-objects $(if $(wildcard tests/support*.c),$(patsubst tests/%.c,$(TEST_OBJ)/tests/%.o,$(wildcard tests/support*.c))) >/dev/null 2>&1 || true
+	@+$(SUB) -k compiled >/dev/null 2>&1 || true
 	@+$(SUB) one-link
 	$(OUT)/tests/one-$(T) $(if $(FILTER),--filter '$(FILTER)')
-.PHONY: core-objects
-core-objects: $(CORE_OBJECTS)
-one-link: $(patsubst tests/%.c,$(TEST_OBJ)/tests/%.o,$(wildcard tests/test_$(T).c tests/suite_$(T).c) \
-    $(filter tests/plain_runner.c tests/criterion_timeout.c,$(TEST_SOURCES))) $(GEN_OBJECTS)
+ONE_HELPERS := $(TEST_HELPERS:%.c=$(TEST_OBJ)/%.o)
+compiled: $(CORE_OBJECTS) $(ONE_HELPERS)
+one-link: $(patsubst %.c,$(TEST_OBJ)/%.o,$(wildcard tests/test_$(T).c tests/suite_$(T).c) $(RUNNER_SOURCE)) $(GEN_OBJECTS)
 	@mkdir -p $(OUT)/tests
 	@rm -f $(OBJ)/compiled.a
-	@$(AR) rcs $(OBJ)/compiled.a $(wildcard $(CORE_OBJECTS)) $(wildcard $(TEST_OBJ)/tests/support*.o)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $(OUT)/tests/one-$(T) $(filter %.o,$^) $(OBJ)/compiled.a $(TEST_LIBS) $(LIBS)
+	@$(AR) rcs $(OBJ)/compiled.a $(wildcard $(CORE_OBJECTS) $(ONE_HELPERS))
+	$(call say,LD,$(OUT)/tests/one-$(T))$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(TEST_LDFLAGS) \
+	    -o $(OUT)/tests/one-$(T) $(filter %.o,$^) $(OBJ)/compiled.a $(TEST_LIBS) $(LIBS)
+
+# Coverage of the library by its tests, lines and branches per file; build/coverage/html has the source.
+coverage: deps
+	@tools/deps coverage
+	@find build/coverage -name '*.gcda' -delete 2>/dev/null || true
+	@+$(SUB) tests VARIANT=coverage
+	@tools/run-tests coverage build/coverage/tests/vouch-tests-plain -j2
+	@mkdir -p build/coverage/html
+	@gcovr --root . --object-directory build/coverage --filter 'lib/' --filter 'stream/' --filter 'rpc/' \
+	    --print-summary --txt build/coverage/lines.txt --html-details build/coverage/html/index.html
+	@gcovr --root . --object-directory build/coverage --filter 'lib/' --filter 'stream/' --filter 'rpc/' \
+	    --branches --txt build/coverage/branches.txt
+	@cat build/coverage/lines.txt build/coverage/branches.txt
+
+# Finds go to build/fuzz: corpus/ what reaches new code, crashes/ what fails.
+FUZZ_SECONDS ?= 20
+fuzz:
+	@tools/deps build fuzz
+	@+$(SUB) fuzzers VARIANT=fuzz
+	@tools/run-tests fuzz tools/run-fuzz build/fuzz $(FUZZ_SECONDS)
+
+# For the scripts.
+print-out:
+	@echo $(OUT)
+print-flags:
+	@echo $(ALL_CPPFLAGS) -std=c11 -I$(GEN) -I$(GEN)/proto

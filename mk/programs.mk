@@ -40,15 +40,21 @@ $(OBJ)/gen/%.o: $(GEN)/%.c $(OBJ)/flags
 # ---- tests -------------------------------------------------------------------------------------------
 
 # Unit tests see the internals: they are linked with the objects, not with the library.
-TEST_SOURCES := $(sort $(call for_platform,$(wildcard tests/test_*.c tests/suite_*.c tests/support*.c)))
+RUNNERS := tests/plain_runner.c tests/criterion_timeout.c
+TEST_HELPERS := $(filter-out tests/test_%.c tests/suite_%.c $(RUNNERS),$(wildcard tests/*.c))
+TEST_SOURCES := $(sort $(call for_platform,$(wildcard tests/test_*.c tests/suite_*.c))) $(TEST_HELPERS)
+
+# The calls that the tests can make fail (tests/faults.h): one name per line.
+WRAPS := $(if $(wildcard tests/faults.wraps),$(shell cat tests/faults.wraps))
+TEST_LDFLAGS := $(WRAPS:%=-Wl,--wrap=%)
 ifeq ($(RUNNER),plain)
-TEST_SOURCES += tests/plain_runner.c
+RUNNER_SOURCE := tests/plain_runner.c
 TEST_CPPFLAGS := -DVOUCH_PLAIN_RUNNER
 TEST_LIBS :=
 TESTS_BINARY := $(OUT)/tests/vouch-tests-plain
 TEST_OBJ := $(OBJ)/plain
 else
-TEST_SOURCES += tests/criterion_timeout.c
+RUNNER_SOURCE := tests/criterion_timeout.c
 TEST_CPPFLAGS :=
 TEST_LIBS := -lcriterion
 TESTS_BINARY := $(OUT)/tests/vouch-tests
@@ -64,8 +70,7 @@ FAULT_LDFLAGS := $(patsubst %,-Wl$(comma)--wrap=%,$(shell cat tests/faults.wraps
 else
 TEST_SOURCES := $(filter-out $(FAULT_SUITES),$(TEST_SOURCES))
 endif
-TEST_OBJECTS := $(TEST_SOURCES:%.c=$(TEST_OBJ)/%.o)
-TEST_LIBS += -lprotobuf-c
+TEST_LIBS += -lprotobuf-c -lcjson
 
 .PHONY: tests
 tests: $(TESTS_BINARY)
@@ -75,9 +80,21 @@ $(TEST_OBJ)/tests/%.o: tests/%.c $(OBJ)/flags | $(GEN_SOURCES)
 	$(call say,CC,$<)$(CC) $(ALL_CPPFLAGS) $(TEST_CPPFLAGS) $(ALL_CFLAGS) $(WARNINGS) -MMD -MP -c $< -o $@
 $(TESTS_BINARY): $(TEST_OBJECTS) $(GEN_OBJECTS) $(CORE_OBJECTS) $(OBJ)/tests.list
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(FAULT_LDFLAGS) -o $@ $(filter %.o,$^) $(TEST_LIBS) $(LIBS)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(FAULT_LDFLAGS) $(TEST_LDFLAGS) -o $@ $(filter %.o,$^) $(TEST_LIBS) $(LIBS)
 $(OBJ)/tests.list: FORCE
-	$(call remember,$(RUNNER) $(TEST_OBJECTS) $(CORE_OBJECTS))
+	$(call remember,$(RUNNER) $(WRAPS) $(TEST_OBJECTS) $(CORE_OBJECTS))
+
+# Tests that fail, to see that it is noticed.
+SELFTEST := $(OUT)/selftest/$(RUNNER)
+SELFTEST_SOURCES := $(wildcard tests/selftest/*.c) $(RUNNER_SOURCE)
+.PHONY: selftest
+selftest: $(SELFTEST)
+$(TEST_OBJ)/tests/selftest/%.o: tests/selftest/%.c $(OBJ)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CPPFLAGS) $(TEST_CPPFLAGS) $(ALL_CFLAGS) $(WARNINGS) -MMD -MP -c $< -o $@
+$(SELFTEST): $(SELFTEST_SOURCES:%.c=$(TEST_OBJ)/%.o)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(filter -lcriterion,$(TEST_LIBS))
 
 # ---- fuzz targets ------------------------------------------------------------------------------------
 

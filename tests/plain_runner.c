@@ -152,19 +152,17 @@ static void call(void (*function)(void)) {
 }
 
 static void run_here(const struct plain_test *test, struct report *report) {
-    const struct plain_options *suite = suite_of(test);
-
     current = report;
     current_pid = getpid();
     current_thread = pthread_self();
     if (sigsetjmp(current_end, 1) == 0) {
-        call(suite->init);
+        call(suite_of(test)->init);
         call(test->options->init);
         test->run();
     }
     if (sigsetjmp(current_end, 1) == 0) {
         call(test->options->fini);
-        call(suite->fini);
+        call(suite_of(test)->fini);
     }
     atomic_store(&report->finished, 1);
 }
