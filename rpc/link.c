@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "lib/clock.h"
 #include "lib/conn.h"
 
 /* Pieces in one sendmsg. */
@@ -47,7 +48,9 @@ int link_receive(struct link *link, bool *ret_full) {
 
     pthread_mutex_lock(&link->lock);
     if (r == 0) {
-        session_commit(&link->session, got > 0 ? (size_t)got : 0, vouch_now());
+        int64_t now = vouch_now();
+        link->session.wall_offset = clock_wall_now() - now;
+        session_commit(&link->session, got > 0 ? (size_t)got : 0, now);
         r = got > 0 ? (int)got : (int)(got == -EAGAIN ? 0 : (got == 0 ? -ECONNRESET : got));
     }
     if (got > 0)

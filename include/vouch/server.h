@@ -114,7 +114,7 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_listener(struct vouch_server *se
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_conn(struct vouch_server *server,
                                                      struct vouch_conn *conn);
 
-/* Serves until vouch_server_stop or vouch_server_interrupt; the calling thread is one of the
+/* Serves until vouch_server_stop or vouch_server_interrupt; the calling thread waits for the
  * workers. Returns 0 when every call in flight was completed, -ETIMEDOUT when some were cut off;
  * -EBUSY (serves already), -ESHUTDOWN (was stopped before), errnos of starting threads. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_run(struct vouch_server *server);

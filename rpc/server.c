@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: MIT */
+/* A server's life: options, what it serves, start, stop, statistics. */
+#include "rpc/server.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/cond.h"
+#include "lib/mem.h"
+#include "lib/options.h"
+
+#define MIB ((size_t)1024 * 1024)
+#define FRAME_TIMEOUT_DEFAULT VOUCH_SECONDS(30)
+#define STALL_TIMEOUT_DEFAULT VOUCH_SECONDS(30)
+#define DRAIN_TIMEOUT_DEFAULT VOUCH_SECONDS(5)
+#define WORKERS_MAX_DEFAULT 64u
+
+/* ---- options ---- */
+
+static size_t size_or(size_t value, size_t fallback) {
+    return value != 0 ? value : fallback;
+}
+
+static int64_t time_or(int64_t value, int64_t fallback) {
+    return value != 0 ? value : fallback;
+}
+
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+static bool options_valid(const struct vouch_server_options *o) {
+    return o->max_request <= VOUCH_CHUNK_SIZE_BOUND && o->max_reply <= VOUCH_CHUNK_SIZE_BOUND &&
+           o->drain_max <= VOUCH_CHUNK_SIZE_BOUND && o->max_calls <= VOUCH_SERVER_CALLS_BOUND &&
+           o->workers <= VOUCH_SERVER_WORKERS_BOUND &&
+           o->workers_max <= VOUCH_SERVER_WORKERS_BOUND && o->stall_timeout >= 0 &&
+           o->frame_timeout >= 0 && o->drain_timeout >= 0 &&
+           o->interceptor_count <= SERVER_INTERCEPTORS_MAX &&
+           (o->interceptor_count == 0 || o->interceptors);
+}
+
+static struct session_limits limits_of(const struct vouch_server_options *o) {
+    size_t max_receive = size_or(o->max_request, VOUCH_CHUNK_SIZE_DEFAULT);
+    size_t max_send = size_or(o->max_reply, VOUCH_CHUNK_SIZE_DEFAULT);
+    size_t soft = size_or(o->output_soft, MIB);
+    size_t hard = size_or(o->output_hard, larger(4 * MIB, 2 * max_send));
+    return (struct session_limits){
+        .max_receive = max_receive,
+        .max_send = max_send,
+        .drain_max = size_or(o->drain_max, smaller(4 * max_receive, VOUCH_CHUNK_SIZE_BOUND)),
+        .max_calls = o->max_calls ? o->max_calls : VOUCH_SERVER_CALLS_DEFAULT,
+        .output_soft = soft,
+        .output_hard = larger(hard, soft),
+        .frame_timeout = time_or(o->frame_timeout, FRAME_TIMEOUT_DEFAULT),
+        .stall_timeout = time_or(o->stall_timeout, STALL_TIMEOUT_DEFAULT),
+    };
+}
+
+static unsigned default_workers(void) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores < 2 ? 2 : (cores > 64 ? 64 : (unsigned)cores);
+}
+
+static int take_options(struct vouch_server *server, const struct vouch_server_options *o) {
+    server->allocator = o->allocator;
+    server->limits = limits_of(o);
+    server->workers_min = o->workers ? o->workers : default_workers();
+    unsigned max = 4 * server->workers_min > WORKERS_MAX_DEFAULT ? 4 * server->workers_min
+                                                                 : WORKERS_MAX_DEFAULT;
+    server->workers_max = o->workers_max ? o->workers_max : max;
+    if (server->workers_max < server->workers_min)
+        server->workers_max = server->workers_min;
+    server->drain_timeout = time_or(o->drain_timeout, DRAIN_TIMEOUT_DEFAULT);
+    server->interceptor_count = o->interceptor_count;
+    for (size_t i = 0; i < o->interceptor_count; i++)
+        server->interceptors[i] = o->interceptors[i];
+    if (o->pool) {
+        server->pool = vouch_pool_ref(o->pool);
+        return 0;
+    }
+    struct vouch_pool_options pool = {VOUCH_OPTIONS(pool), .allocator = o->allocator};
+    return vouch_pool_new(&pool, &server->pool);
+}
+
+/* ---- new and free ---- */
+
+static void free_conns(struct vouch_server *server) {
+    while (server->free_conns) {
+        struct server_conn *next = server->free_conns->next;
+        pthread_mutex_destroy(&server->free_conns->link.lock);
+        mem_free(server->allocator, server->free_conns, sizeof(*next));
+        server->free_conns = next;
+    }
+}
+
+static void free_calls(struct vouch_server *server) {
+    while (server->free_calls) {
+        struct vouch_call *next = server->free_calls->next;
+        mem_free(server->allocator, server->free_calls, sizeof(*next));
+        server->free_calls = next;
+    }
+}
+
+static void free_listeners(struct vouch_server *server) {
+    while (server->listeners) {
+        struct server_listener *next = server->listeners->next;
+        vouch_listener_free(server->listeners->listener);
+        mem_free(server->allocator, server->listeners, sizeof(*next));
+        server->listeners = next;
+    }
+}
+
+static void destroy(struct vouch_server *server) {
+    free_listeners(server);
+    free_conns(server);
+    free_calls(server);
+    timer_heap_deinit(&server->timers);
+    method_table_deinit(&server->methods);
+    poller_free(server->poller);
+    os_wake_deinit(&server->control);
+    vouch_pool_unref(server->pool);
+    pthread_cond_destroy(&server->changed);
+    pthread_mutex_destroy(&server->conns_lock);
+    pthread_mutex_destroy(&server->lock);
+    mem_free(server->allocator, server, sizeof(*server));
+}
+
+int vouch_server_new(const struct vouch_server_options *options, struct vouch_server **ret_server) {
+    struct vouch_server_options o = {0};
+    OPTIONS_READ(o, options);
+    if (!options_valid(&o))
+        return -EINVAL;
+    struct vouch_server *server = mem_zalloc(o.allocator, sizeof(*server));
+    if (!server)
+        return -ENOMEM;
+    int r = cond_init(&server->changed);
+    if (r < 0) {
+        mem_free(o.allocator, server, sizeof(*server));
+        return r;
+    }
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_mutex_init(&server->conns_lock, NULL);
+    server->epoch = os_process_epoch();
+    server->control = OS_WAKE_NONE;
+    server->control_source.kind = SOURCE_CONTROL;
+    server->alarm_at = server->drain_until = VOUCH_FOREVER;
+    method_table_init(&server->methods, o.allocator);
+    timer_heap_init(&server->timers, o.allocator);
+    r = take_options(server, &o);
+    if (r == 0)
+        r = os_wake_init(&server->control);
+    if (r == 0)
+        r = poller_new(server->allocator, &server->poller);
+    if (r < 0) {
+        destroy(server);
+        return r;
+    }
+    *ret_server = server;
+    return 0;
+}
+
+/* In a forked child: its copies of the descriptors are closed, and nothing else is touched that the
+ * parent shares. The child has no workers to wait for. */
+static void abandon_conns(struct vouch_server *server) {
+    for (struct server_conn *conn = server->conns, *next; conn; conn = next) {
+        next = conn->next;
+        if (conn->link.conn)
+            session_deinit(&conn->link.session);
+        vouch_conn_free(conn->link.conn);
+        pthread_mutex_destroy(&conn->link.lock);
+        mem_free(server->allocator, conn, sizeof(*conn));
+    }
+    while (server->workers) {
+        struct worker *next = server->workers->next;
+        mem_free(server->allocator, server->workers, sizeof(*next));
+        server->workers = next;
+    }
+}
+
+void vouch_server_free(struct vouch_server *server) {
+    if (!server)
+        return;
+    if (os_process_epoch() == server->epoch) {
+        (void)vouch_server_stop(server, 0);
+        server_join_workers(server);
+        server_cut_all(server); /* what a worker added while it left */
+    } else {
+        abandon_conns(server);
+    }
+    destroy(server);
+}
+
+/* ---- what it serves ---- */
+
+static int state_of(const struct vouch_server *server) {
+    return atomic_load(&server->state);
+}
+
+int vouch_server_add_method(struct vouch_server *server, const struct vouch_method *method) {
+    if (os_process_epoch() != server->epoch)
+        return -ECHILD;
+    if (state_of(server) != SERVER_NEW)
+        return -EBUSY;
+    return method_table_add(&server->methods, method);
+}
+
+int vouch_server_add_listener(struct vouch_server *server, struct vouch_listener *listener) {
+    if (os_process_epoch() != server->epoch)
+        return -ECHILD;
+    if (state_of(server) > SERVER_RUNNING)
+        return -ESHUTDOWN;
+    struct server_listener *added = mem_zalloc(server->allocator, sizeof(*added));
+    if (!added)
+        return -ENOMEM;
+    added->source.kind = SOURCE_LISTENER;
+    added->listener = listener;
+    pthread_mutex_lock(&server->lock);
+    added->next = server->listeners;
+    server->listeners = added;
+    int r = timer_heap_reserve(&server->timers, server->timers.count + 8);
+    if (r == 0)
+        r = poller_add(server->poller, vouch_listener_get_fd(listener), POLLER_IN, added);
+    if (r < 0)
+        server->listeners = added->next;
+    pthread_mutex_unlock(&server->lock);
+    if (r < 0)
+        mem_free(server->allocator, added, sizeof(*added));
+    return r;
+}
+
+int vouch_server_add_conn(struct vouch_server *server, struct vouch_conn *conn) {
+    if (os_process_epoch() != server->epoch)
+        return -ECHILD;
+    return state_of(server) > SERVER_RUNNING ? -ESHUTDOWN : server_conn_add(server, conn);
+}
+
+/* ---- start ---- */
+
+static int begin_serving(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    int state = state_of(server);
+    if (state == SERVER_NEW)
+        atomic_store(&server->state, SERVER_RUNNING);
+    pthread_mutex_unlock(&server->lock);
+    return state == SERVER_NEW ? 0 : (state == SERVER_RUNNING ? -EBUSY : -ESHUTDOWN);
+}
+
+int vouch_server_start(struct vouch_server *server) {
+    if (os_process_epoch() != server->epoch)
+        return -ECHILD;
+    int r = begin_serving(server);
+    if (r < 0)
+        return r;
+    r = server_start_workers(server);
+    if (r < 0)
+        atomic_store(&server->state, SERVER_NEW);
+    return r;
+}
+
+int vouch_server_run(struct vouch_server *server) {
+    int r = vouch_server_start(server);
+    if (r < 0)
+        return r;
+    struct pollfd control = {.fd = server->control.read_fd, .events = POLLIN};
+    while (poll(&control, 1, -1) <= 0)
+        continue; /* a signal: its handler may have called vouch_server_interrupt */
+    return vouch_server_stop(server, server->drain_timeout);
+}
+
+void vouch_server_interrupt(struct vouch_server *server) {
+    os_wake_raise(&server->control);
+}
+
+/* ---- stop ---- */
+
+/* The server whose handler this thread is in: it can't wait for itself. */
+static bool in_handler_of(const struct vouch_server *server) {
+    return server_of_this_thread() == server;
+}
+
+static void close_listeners(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    struct server_listener *listener = server->listeners;
+    pthread_mutex_unlock(&server->lock);
+    /* None is added any more, and they are freed last. */
+    for (; listener; listener = listener->next) {
+        int fd = vouch_listener_get_fd(listener->listener);
+        if (fd >= 0)
+            poller_remove(server->poller, fd);
+        vouch_listener_close(listener->listener);
+    }
+}
+
+static bool drained(struct vouch_server *server) {
+    return atomic_load(&server->in_flight) == 0 && !server_has_output(server);
+}
+
+static int finish_stop(struct vouch_server *server, bool complete) {
+    atomic_store(&server->state, SERVER_STOPPED);
+    server_cut_all(server);
+    poller_wake(server->poller);
+    pthread_mutex_lock(&server->lock);
+    server->stop_result = complete ? 0 : -ETIMEDOUT;
+    server->stopping = false;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->lock);
+    os_wake_raise(&server->control);
+    return server->stop_result;
+}
+
+/* Whether this thread is the one that stops; else it waits for the one that does. */
+static bool claim_stop(struct vouch_server *server, int *ret_result) {
+    pthread_mutex_lock(&server->lock);
+    while (server->stopping)
+        pthread_cond_wait(&server->changed, &server->lock);
+    bool mine = state_of(server) < SERVER_STOPPED;
+    if (mine) {
+        server->stopping = true;
+        atomic_store(&server->state, SERVER_DRAINING);
+    }
+    *ret_result = server->stop_result;
+    pthread_mutex_unlock(&server->lock);
+    return mine;
+}
+
+static void wait_for_change(struct vouch_server *server, int64_t deadline) {
+    if (server->looped && server_turn(server, deadline) >= 0)
+        return;
+    pthread_mutex_lock(&server->lock);
+    /* What changes before we wait is seen a little later: a change of the output queues is not made
+     * under this lock. */
+    int64_t soon = clock_add(vouch_now(), VOUCH_MILLISECONDS(10));
+    cond_wait_until(&server->changed, &server->lock, soon < deadline ? soon : deadline);
+    pthread_mutex_unlock(&server->lock);
+}
+
+int vouch_server_stop(struct vouch_server *server, int64_t timeout) {
+    int result;
+    if (os_process_epoch() != server->epoch)
+        return -ECHILD;
+    if (in_handler_of(server))
+        return -EDEADLK;
+    int64_t deadline = clock_add(vouch_now(), timeout > 0 ? timeout : 0);
+    if (!claim_stop(server, &result))
+        return result;
+    close_listeners(server);
+    bool complete;
+    while (!(complete = drained(server)) && vouch_now() < deadline)
+        wait_for_change(server, deadline);
+    return finish_stop(server, complete);
+}
+
+/* ---- the foreign loop ---- */
+
+int vouch_server_get_fd(struct vouch_server *server) {
+    if (os_process_epoch() != server->epoch)
+        return -ECHILD;
+    int fd = poller_fd(server->poller);
+    if (fd < 0 || server->looped)
+        return fd;
+    int r = begin_serving(server);
+    if (r < 0)
+        return r;
+    r = poller_add(server->poller, server->control.read_fd, POLLER_IN, &server->control_source);
+    if (r < 0) {
+        atomic_store(&server->state, SERVER_NEW);
+        return r;
+    }
+    server->looped = true;
+    return fd;
+}
+
+short vouch_server_get_events(struct vouch_server *server) {
+    (void)server;
+    return POLLIN;
+}
+
+int64_t vouch_server_get_timeout(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    int64_t until = server->drain_until;
+    bool ready = server->ready_head != NULL;
+    pthread_mutex_unlock(&server->lock);
+    int64_t now = vouch_now();
+    if (until == VOUCH_FOREVER)
+        return ready ? 0 : VOUCH_FOREVER; /* timers make the descriptor readable */
+    return ready || until <= now ? 0 : until - now;
+}
+
+static bool interrupted(const struct vouch_server *server) {
+    struct pollfd control = {.fd = server->control.read_fd, .events = POLLIN};
+    return poll(&control, 1, 0) == 1;
+}
+
+/* Without waiting for anybody: what is in flight has until drain_until. */
+static int drain_step(struct vouch_server *server) {
+    int result;
+    if (server->drain_until == VOUCH_FOREVER) {
+        if (!claim_stop(server, &result))
+            return -ESHUTDOWN;
+        close_listeners(server);
+        server->drain_until = clock_add(vouch_now(), server->drain_timeout);
+    }
+    bool complete = drained(server);
+    if (!complete && vouch_now() < server->drain_until)
+        return 0;
+    (void)finish_stop(server, complete);
+    return -ESHUTDOWN;
+}
+
+/* Events dealt with before the foreign loop gets its turn. */
+#define PROCESS_TURNS 64
+
+int vouch_server_process(struct vouch_server *server) {
+    int r = 1;
+    if (os_process_epoch() != server->epoch)
+        return -ECHILD;
+    if (!server->looped)
+        return -EINVAL;
+    if (state_of(server) == SERVER_STOPPED)
+        return -ESHUTDOWN;
+    for (int i = 0; i < PROCESS_TURNS && r > 0; i++)
+        r = server_turn(server, 0);
+    if (r < 0)
+        return r;
+    return interrupted(server) ? drain_step(server) : 0;
+}
+
+/* ---- statistics ---- */
+
+static uint64_t read_counter(const atomic_uint_fast64_t *counter) {
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+void vouch_server_get_stats(struct vouch_server *server, struct vouch_server_stats *ret_stats) {
+    struct vouch_server_stats stats = {
+        .connections = read_counter(&server->connections),
+        .live_connections = read_counter(&server->live_connections),
+        .calls = read_counter(&server->calls),
+        .in_flight = read_counter(&server->in_flight),
+        .cancels = read_counter(&server->cancels),
+        .lost = read_counter(&server->lost),
+        .cut_malformed = read_counter(&server->cut_malformed),
+        .cut_timeout = read_counter(&server->cut_timeout),
+        .cut_output = read_counter(&server->cut_output),
+        .bytes_received = read_counter(&server->bytes_received),
+        .bytes_sent = read_counter(&server->bytes_sent),
+    };
+    for (size_t i = 0; i <= VOUCH_REMOTE_UNKNOWN; i++)
+        stats.errors[i] = read_counter(&server->errors[i]);
+    server_add_live_bytes(server, &stats);
+    pthread_mutex_lock(&server->lock);
+    stats.workers = server->worker_count;
+    pthread_mutex_unlock(&server->lock);
+    *ret_stats = stats;
+}
+
+int vouch_server_get_method_stats(struct vouch_server *server, size_t index,
+                                  struct vouch_method_stats *ret_stats) {
+    if (index >= server->methods.count)
+        return -ENOENT;
+    method_get_stats(server->methods.methods[index], ret_stats);
+    return 0;
+}
+
+struct vouch_pool *vouch_server_get_pool(struct vouch_server *server) {
+    return server->pool;
+}

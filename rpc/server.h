@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The server's insides. server.c (life and options), server_worker.c (threads, what they wait for,
+ * time), server_conn.c (one connection), server_call.c (one call), method.c (methods by name).
+ *
+ * Who owns what. Registrations with the poller are one-shot: the worker that gets a connection's
+ * event owns its *reading* until it arms it again (`reading`). A connection with whole messages
+ * left in memory, which no event will announce, is put on the ready queue instead. Everything else
+ * of a connection is guarded by its link's lock.
+ *
+ * Lifetimes. An event can be fetched from the kernel and then be overtaken by the end of its
+ * connection. So structs of connections are recycled but not freed while the server lives: an event
+ * that comes too late finds a closed connection, or a new one, to which it is a harmless spurious
+ * wake-up.
+ *
+ * Lock order: conns_lock, then a link's lock, then lock. Handlers, interceptors and system calls
+ * that wait run under none of them.
+ */
+#ifndef VOUCH_RPC_SERVER_H
+#define VOUCH_RPC_SERVER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <vouch/server.h>
+
+#include "lib/os.h"
+#include "lib/poller.h"
+#include "lib/timer.h"
+#include "rpc/link.h"
+#include "rpc/method.h"
+
+#define SERVER_INTERCEPTORS_MAX 16
+#define SERVER_IDLE_CALLS_MAX 1024 /* call records kept for reuse */
+
+enum source_kind { SOURCE_LISTENER, SOURCE_CONN, SOURCE_CONTROL };
+
+/* What the poller reports: first member of all that is registered with it. */
+struct source {
+    enum source_kind kind;
+    struct timer timer; /* in server->timers, under server->lock */
+};
+
+struct server_listener {
+    struct source source;
+    struct server_listener *next;
+    struct vouch_listener *listener;
+};
+
+struct server_conn {
+    struct source source;
+    struct vouch_server *server;
+    struct server_conn *next, *previous; /* all that are in use; under conns_lock */
+    struct server_conn *ready_next;      /* on the ready queue; under server->lock */
+    struct server_conn *walk_next;       /* see server_cut_all; under conns_lock */
+    atomic_uint references;              /* being open, each call, each thread inside */
+    struct link link;                    /* its lock guards what follows */
+    bool open;
+    bool reading;     /* a worker, or the ready queue, owns the reading */
+    unsigned armed;   /* POLLER_* that we believe armed */
+    int64_t timer_at; /* where the timer stands */
+};
+
+struct vouch_call {
+    struct session_slot slot; /* first */
+    struct server_conn *conn;
+    struct method *method;
+    struct vouch_buffer *buffer;
+    const uint8_t *data;
+    size_t size;
+    int64_t arrived, deadline;
+    atomic_uint references; /* the handler's, and one for being kept */
+    atomic_bool answered, cancelled;
+    bool kept;
+    int verdict; /* found out when it arrived: an enum vouch_remote_error that it is answered with,
+                    or 0 */
+    uint64_t oversize;       /* the size of a request that was too large */
+    struct vouch_call *next; /* idle records */
+};
+
+struct worker {
+    pthread_t thread;
+    struct worker *next;
+    struct vouch_server *server;
+};
+
+enum server_state { SERVER_NEW, SERVER_RUNNING, SERVER_DRAINING, SERVER_STOPPED };
+
+struct vouch_server {
+    /* Constant once serving. */
+    const struct vouch_allocator *allocator;
+    struct vouch_pool *pool;
+    uint64_t epoch;
+    struct session_limits limits;
+    unsigned workers_min, workers_max;
+    int64_t drain_timeout;
+    struct vouch_server_interceptor interceptors[SERVER_INTERCEPTORS_MAX];
+    size_t interceptor_count;
+    struct method_table methods;
+    struct poller *poller;
+    struct os_wake control; /* raised by interrupt, and when all is stopped */
+    struct source control_source;
+    bool looped; /* driven by a foreign loop */
+
+    atomic_int state;      /* enum server_state; changed under lock */
+    atomic_uint available; /* workers that are not in a handler */
+    atomic_uint_fast64_t connections, live_connections, calls, in_flight, cancels, lost;
+    atomic_uint_fast64_t cut_malformed, cut_timeout, cut_output, bytes_received, bytes_sent;
+    atomic_uint_fast64_t errors[VOUCH_REMOTE_UNKNOWN + 1];
+
+    pthread_mutex_t conns_lock;
+    struct server_conn *conns;
+
+    pthread_mutex_t lock;   /* for what follows */
+    pthread_cond_t changed; /* a call was cancelled or ended, output went out, a worker left */
+    struct server_listener *listeners;
+    struct server_conn *ready_head, *ready_tail;
+    struct server_conn *free_conns;
+    struct vouch_call *free_calls;
+    size_t free_call_count;
+    struct timer_heap timers;
+    int64_t alarm_at;
+    struct worker *workers, *exited;
+    unsigned worker_count;
+    bool stopping; /* a thread is in vouch_server_stop */
+    int stop_result;
+    int64_t drain_until; /* foreign loop */
+};
+
+/* ---- server_worker.c ---- */
+
+int server_start_workers(struct vouch_server *server) VOUCH_MUST_CHECK;
+void server_join_workers(struct vouch_server *server); /* waits for all of them to leave */
+
+/* Brackets around a handler that may block: sees to it that a worker is left for everything else.
+ */
+void server_enter_handler(struct vouch_server *server);
+void server_leave_handler(struct vouch_server *server);
+
+/* Has some worker read on where no event will come. Takes over the caller's ownership of the
+ * reading. */
+void server_queue_ready(struct vouch_server *server, struct server_conn *conn);
+
+/* Deals with what is ready, waiting for it until `deadline`. Returns a negative code when the
+ * poller fails. */
+int server_turn(struct vouch_server *server, int64_t deadline) VOUCH_MUST_CHECK;
+
+/* Moves a source's timer (VOUCH_FOREVER: none). Any lock but server->lock may be held. */
+void server_set_timer(struct vouch_server *server, struct source *source, int64_t deadline);
+
+/* Wakes those who wait for `changed`. Server->lock not held. */
+void server_notify(struct vouch_server *server);
+
+/* Arms a listener, or lets it rest until `retry_at`. */
+void server_rearm_listener(struct vouch_server *server, struct server_listener *listener,
+                           int64_t retry_at);
+
+/* ---- server_conn.c ---- */
+
+/* Serves a connection; takes it over on success only. */
+int server_conn_add(struct vouch_server *server, struct vouch_conn *conn) VOUCH_MUST_CHECK;
+
+void server_conn_event(struct server_conn *conn, unsigned events); /* from the poller */
+void server_conn_ready(struct server_conn *conn);                  /* from the ready queue */
+void server_conn_expire(struct server_conn *conn); /* its timer; takes a reference over */
+
+/* Arms, queues or ends the connection, and sets its timer, as its state asks for. Link's lock held.
+ */
+void server_conn_update(struct server_conn *conn);
+void server_conn_unref(struct server_conn *conn); /* no lock held */
+
+/* Whether something still waits to be sent on any connection. */
+bool server_has_output(struct vouch_server *server);
+/* Ends all connections. */
+void server_cut_all(struct vouch_server *server);
+void server_add_live_bytes(struct vouch_server *server, struct vouch_server_stats *stats);
+
+/* ---- server_call.c ---- */
+
+/* A call out of an event; takes the event's buffer over. NULL when memory is short. Link's lock
+ * held. */
+struct vouch_call *server_call_new(struct server_conn *conn, const struct session_event *event);
+
+/* Whether it can be dealt with at once, reading in hand: a quick method, or one that is refused. */
+bool server_call_is_quick(const struct vouch_call *call);
+void server_call_run(struct vouch_call *call); /* no lock held */
+
+/* The server whose handler this thread is in, or NULL. */
+const struct vouch_server *server_of_this_thread(void);
+
+/* Marks it cancelled; server_notify is the caller's. */
+void server_call_cancel(struct vouch_call *call);
+
+#endif

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One call on the server: from arrival through its handler to exactly one answer.
+ *
+ * References: one while its handler runs, one more while it is kept. The answer to a kept call
+ * gives that one back.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/cond.h"
+#include "lib/error.h"
+#include "lib/mem.h"
+#include "rpc/server.h"
+
+static struct vouch_call *record_get(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    struct vouch_call *call = server->free_calls;
+    if (call) {
+        server->free_calls = call->next;
+        server->free_call_count--;
+    }
+    pthread_mutex_unlock(&server->lock);
+    return call ? call : mem_alloc(server->allocator, sizeof(*call));
+}
+
+static void record_put(struct vouch_server *server, struct vouch_call *call) {
+    pthread_mutex_lock(&server->lock);
+    bool keep = server->free_call_count < SERVER_IDLE_CALLS_MAX;
+    if (keep) {
+        call->next = server->free_calls;
+        server->free_calls = call;
+        server->free_call_count++;
+    }
+    pthread_mutex_unlock(&server->lock);
+    if (!keep)
+        mem_free(server->allocator, call, sizeof(*call));
+}
+
+static void call_unref(struct vouch_call *call) {
+    if (atomic_fetch_sub(&call->references, 1) != 1)
+        return;
+    struct server_conn *conn = call->conn;
+    vouch_buffer_unref(call->buffer);
+    record_put(conn->server, call);
+    server_conn_unref(conn);
+}
+
+/* What is known at once. A method is looked up by the bytes of the wire; nothing of them is trusted
+ * to be text. */
+static int judge(struct vouch_call *call, const struct session_event *event) {
+    struct vouch_server *server = call->conn->server;
+    call->method =
+        method_table_find(&server->methods, event->envelope.method, event->envelope.method_size);
+    if (event->result != 0)
+        return event->result;
+    if (atomic_load_explicit(&server->state, memory_order_relaxed) > SERVER_RUNNING)
+        return VOUCH_REMOTE_UNAVAILABLE;
+    if (!call->method)
+        return VOUCH_REMOTE_METHOD_NOT_FOUND;
+    if (call->method->has_policy &&
+        !vouch_policy_check(&call->method->policy, vouch_conn_get_peer(call->conn->link.conn),
+                            NULL))
+        return VOUCH_REMOTE_REFUSED;
+    return 0;
+}
+
+struct vouch_call *server_call_new(struct server_conn *conn, const struct session_event *event) {
+    struct vouch_server *server = conn->server;
+    struct vouch_call *call = record_get(server);
+    if (!call)
+        return NULL;
+    call->conn = conn;
+    call->buffer = event->buffer;
+    call->data = event->envelope.data ? event->envelope.data : (const uint8_t *)"";
+    call->size = event->envelope.data_size;
+    call->arrived = vouch_now();
+    call->deadline = event->deadline;
+    call->oversize = event->oversize;
+    call->kept = false;
+    atomic_init(&call->references, 1);
+    atomic_init(&call->answered, false);
+    atomic_init(&call->cancelled, false);
+    call->verdict = judge(call, event);
+    atomic_fetch_add(&conn->references, 1);
+    atomic_fetch_add(&server->calls, 1);
+    atomic_fetch_add(&server->in_flight, 1);
+    session_accept(&conn->link.session, &call->slot, event);
+    return call;
+}
+
+bool server_call_is_quick(const struct vouch_call *call) {
+    return call->verdict != 0 || (call->method->flags & VOUCH_METHOD_QUICK);
+}
+
+/* ---- answering ---- */
+
+static void run_after(struct vouch_call *call, int result, int64_t elapsed) {
+    const struct vouch_server *server = call->conn->server;
+    for (size_t i = server->interceptor_count; i-- > 0;)
+        if (server->interceptors[i].after)
+            server->interceptors[i].after(server->interceptors[i].context, call, result, elapsed);
+}
+
+static void count_answer(struct vouch_call *call, int result, int r) {
+    struct vouch_server *server = call->conn->server;
+    int64_t elapsed = vouch_now() - call->arrived;
+    if (r == -EMSGSIZE)
+        result = VOUCH_REMOTE_TOO_LARGE;
+    else if (r == -ETIMEDOUT)
+        result = VOUCH_REMOTE_DEADLINE_EXCEEDED;
+    atomic_fetch_add_explicit(&server->errors[result], 1, memory_order_relaxed);
+    if (r == -ECONNRESET)
+        atomic_fetch_add_explicit(&server->lost, 1, memory_order_relaxed);
+    if (call->method)
+        method_count(call->method, result, elapsed);
+    if (call->method && call->verdict == 0)
+        run_after(call, result, elapsed);
+}
+
+/* What a connection's failure means to who answers on it. */
+static int answer_result(int r) {
+    switch (r) {
+    case 0:
+    case -EMSGSIZE:
+    case -ETIMEDOUT:
+    case -ENOMEM:
+        return r;
+    default:
+        return -ECONNRESET;
+    }
+}
+
+/* Answers with `reply` (taken over), or where that is NULL with an error. */
+static int answer(struct vouch_call *call, struct vouch_buffer *reply, int result,
+                  const char *text) {
+    struct server_conn *conn = call->conn;
+    struct vouch_server *server = conn->server;
+    if (atomic_exchange(&call->answered, true)) {
+        vouch_buffer_unref(reply);
+        return -EALREADY;
+    }
+    pthread_mutex_lock(&conn->link.lock);
+    bool gone = session_failure(&conn->link.session) != 0;
+    int r = reply ? session_reply(&conn->link.session, &call->slot, reply)
+                  : session_reply_error(&conn->link.session, &call->slot, result, text);
+    link_flush(&conn->link);
+    server_conn_update(conn);
+    pthread_mutex_unlock(&conn->link.lock);
+
+    r = gone ? -ECONNRESET : answer_result(r);
+    count_answer(call, result, r);
+    if (atomic_fetch_sub(&server->in_flight, 1) == 1 &&
+        atomic_load(&server->state) != SERVER_RUNNING)
+        server_notify(server);
+    if (call->kept)
+        call_unref(call);
+    return r;
+}
+
+static int answer_error(struct vouch_call *call, int result, const char *text) {
+    return answer(call, NULL, result, text);
+}
+
+int vouch_call_get_buffer(struct vouch_call *call, size_t size, struct vouch_buffer **ret_buffer) {
+    return session_buffer(call->conn->server->pool, size, ret_buffer);
+}
+
+int vouch_call_reply_buffer(struct vouch_call *call, struct vouch_buffer *reply) {
+    return answer(call, reply, 0, NULL);
+}
+
+/* A reply for which there is no memory can't be dropped in silence: its caller waits. */
+static int answer_without_memory(struct vouch_call *call) {
+    pthread_mutex_lock(&call->conn->link.lock);
+    session_fail(&call->conn->link.session, -ENOMEM);
+    pthread_mutex_unlock(&call->conn->link.lock);
+    (void)answer_error(call, VOUCH_REMOTE_SERVER, "");
+    return -ENOMEM;
+}
+
+static int refuse_size(struct vouch_call *call, size_t size) {
+    struct vouch_error error;
+    error_set(&error, -EMSGSIZE, "the reply of %zu bytes is over the maximum of %zu bytes", size,
+              call->conn->server->limits.max_send);
+    int r = answer_error(call, VOUCH_REMOTE_TOO_LARGE, error.message);
+    return r == 0 ? -EMSGSIZE : r;
+}
+
+int vouch_call_reply(struct vouch_call *call, const void *data, size_t size) {
+    struct vouch_buffer *reply;
+    if (atomic_load(&call->answered))
+        return -EALREADY;
+    if (size > call->conn->server->limits.max_send)
+        return refuse_size(call, size);
+    if (vouch_call_get_buffer(call, size, &reply) < 0)
+        return answer_without_memory(call);
+    if (size > 0)
+        memcpy(reply->data, data, size);
+    reply->size = size;
+    return vouch_call_reply_buffer(call, reply);
+}
+
+int vouch_call_fail(struct vouch_call *call, enum vouch_remote_error error, const char *format,
+                    ...) {
+    char text[VOUCH_ERROR_TEXT_MAX + 1];
+    if (error <= VOUCH_REMOTE_OK || error > VOUCH_REMOTE_UNKNOWN)
+        return -EINVAL;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    return answer_error(call, (int)error, text);
+}
+
+void vouch_call_keep(struct vouch_call *call) {
+    if (call->kept || atomic_load(&call->answered))
+        return;
+    call->kept = true;
+    atomic_fetch_add(&call->references, 1);
+    pthread_mutex_lock(&call->conn->link.lock);
+    /* Without memory for the timer its client's own deadline still ends the call. */
+    if (session_watch(&call->conn->link.session, &call->slot, call->deadline) == 0)
+        server_conn_update(call->conn);
+    pthread_mutex_unlock(&call->conn->link.lock);
+}
+
+/* ---- running ---- */
+
+static int run_before(struct vouch_call *call) {
+    const struct vouch_server *server = call->conn->server;
+    for (size_t i = 0; i < server->interceptor_count; i++) {
+        int r = server->interceptors[i].before
+                    ? server->interceptors[i].before(server->interceptors[i].context, call)
+                    : 0;
+        if (r != 0)
+            return r;
+    }
+    return 0;
+}
+
+static int remote_of(int result) {
+    return result > 0 && result <= VOUCH_REMOTE_UNKNOWN ? result : VOUCH_REMOTE_SERVER;
+}
+
+static void run_handler(struct vouch_call *call) {
+    int r = run_before(call);
+    if (r == 0)
+        r = call->method->handler(call->method->context, call);
+    if (call->kept || atomic_load(&call->answered))
+        return;
+    if (r == 0)
+        (void)vouch_call_reply(call, NULL, 0);
+    else
+        (void)answer_error(call, remote_of(r), vouch_strerror(r));
+}
+
+static void refuse(struct vouch_call *call) {
+    const struct vouch_server *server = call->conn->server;
+    char who[256];
+    struct vouch_error error;
+    switch (call->verdict) {
+    case VOUCH_REMOTE_TOO_LARGE:
+        error_set(&error, 0, "the request of %llu bytes is over the maximum of %zu bytes",
+                  (unsigned long long)call->oversize, server->limits.max_receive);
+        break;
+    case VOUCH_REMOTE_METHOD_NOT_FOUND:
+        error_set(&error, 0, "there is no method '%.*s'", (int)call->slot.method_size,
+                  call->slot.method ? call->slot.method : "");
+        break;
+    case VOUCH_REMOTE_REFUSED:
+        error_set(&error, 0, "the policy of '%s' does not allow %s", call->method->name,
+                  vouch_identity_format(vouch_call_get_peer(call), who, sizeof(who)));
+        break;
+    case VOUCH_REMOTE_DEADLINE_EXCEEDED:
+        error_set(&error, 0, "the deadline had passed when the call arrived");
+        break;
+    default:
+        error_set(&error, 0, "the server is stopping");
+        break;
+    }
+    (void)answer_error(call, call->verdict, error.message);
+}
+
+static _Thread_local const struct vouch_server *serving;
+
+const struct vouch_server *server_of_this_thread(void) {
+    return serving;
+}
+
+void server_call_run(struct vouch_call *call) {
+    const struct vouch_server *outer =
+        serving; /* a handler may drive another server's foreign loop */
+    serving = call->conn->server;
+    if (call->verdict != 0)
+        refuse(call);
+    else
+        run_handler(call);
+    serving = outer;
+    call_unref(call);
+}
+
+void server_call_cancel(struct vouch_call *call) {
+    if (!atomic_exchange(&call->cancelled, true))
+        atomic_fetch_add_explicit(&call->conn->server->cancels, 1, memory_order_relaxed);
+}
+
+/* ---- what a handler asks ---- */
+
+const uint8_t *vouch_call_get_data(const struct vouch_call *call, size_t *ret_size) {
+    *ret_size = call->size;
+    return call->data;
+}
+
+const char *vouch_call_get_method(const struct vouch_call *call) {
+    return call->method->name;
+}
+
+const struct vouch_identity *vouch_call_get_peer(const struct vouch_call *call) {
+    return vouch_conn_get_peer(call->conn->link.conn);
+}
+
+int64_t vouch_call_get_deadline(const struct vouch_call *call) {
+    return call->deadline;
+}
+
+bool vouch_call_is_cancelled(const struct vouch_call *call) {
+    return atomic_load(&call->cancelled) ||
+           (call->deadline != VOUCH_FOREVER && vouch_now() >= call->deadline);
+}
+
+int vouch_call_wait_cancelled(struct vouch_call *call, int64_t deadline) {
+    struct vouch_server *server = call->conn->server;
+    int64_t until = deadline < call->deadline ? deadline : call->deadline;
+    pthread_mutex_lock(&server->lock);
+    while (!vouch_call_is_cancelled(call) && vouch_now() < until)
+        cond_wait_until(&server->changed, &server->lock, until);
+    pthread_mutex_unlock(&server->lock);
+    return vouch_call_is_cancelled(call);
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Workers: threads that take one readiness at a time and deal with it.
+ *
+ * Those who are idle all wait in the poller; the kernel wakes one for each event, and the one that
+ * waited last first. There is always one worker that is not in a handler, until the maximum: who
+ * enters a handler as the last starts another. Workers beyond the number to keep leave after a
+ * while without work.
+ */
+#include <errno.h>
+#include <signal.h>
+
+#include "lib/clock.h"
+#include "lib/cond.h"
+#include "lib/listen.h"
+#include "lib/mem.h"
+#include "rpc/server.h"
+
+/* Enough for handlers of ordinary habits, whatever the system's default (musl: 128 KiB). */
+#define WORKER_STACK ((size_t)512 * 1024)
+/* How long a worker beyond the number to keep waits for work. */
+#define WORKER_LINGER VOUCH_SECONDS(10)
+/* Connections accepted in one turn. */
+#define TURN_ACCEPTS 64
+
+static bool stopped(const struct vouch_server *server) {
+    return atomic_load(&server->state) == SERVER_STOPPED;
+}
+
+void server_notify(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->lock);
+}
+
+/* ---- the ready queue ---- */
+
+void server_queue_ready(struct vouch_server *server, struct server_conn *conn) {
+    atomic_fetch_add(&conn->references, 1);
+    pthread_mutex_lock(&server->lock);
+    conn->ready_next = NULL;
+    if (server->ready_tail)
+        server->ready_tail->ready_next = conn;
+    else
+        server->ready_head = conn;
+    server->ready_tail = conn;
+    pthread_mutex_unlock(&server->lock);
+    poller_wake(server->poller);
+}
+
+static struct server_conn *take_ready(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    struct server_conn *conn = server->ready_head;
+    if (conn)
+        server->ready_head = conn->ready_next;
+    if (!server->ready_head)
+        server->ready_tail = NULL;
+    pthread_mutex_unlock(&server->lock);
+    return conn;
+}
+
+/* ---- time ---- */
+
+/* Server->lock held. */
+static void set_alarm(struct vouch_server *server) {
+    int64_t next = timer_next(&server->timers);
+    if (next >= server->alarm_at)
+        return; /* an alarm that comes too early costs one look */
+    if (poller_set_alarm(server->poller, next) == 0)
+        server->alarm_at = next;
+}
+
+void server_set_timer(struct vouch_server *server, struct source *source, int64_t deadline) {
+    pthread_mutex_lock(&server->lock);
+    if (deadline == VOUCH_FOREVER)
+        timer_cancel(&server->timers, &source->timer);
+    else if (timer_set(&server->timers, &source->timer, deadline) == 0) /* room was reserved */
+        set_alarm(server);
+    pthread_mutex_unlock(&server->lock);
+}
+
+static struct source *source_of(struct timer *timer) {
+    return (struct source *)(void *)((char *)timer - offsetof(struct source, timer));
+}
+
+static struct source *take_expired(struct vouch_server *server, int64_t now) {
+    pthread_mutex_lock(&server->lock);
+    struct timer *timer = timer_expire(&server->timers, now);
+    struct source *source = timer ? source_of(timer) : NULL;
+    if (source && source->kind == SOURCE_CONN)
+        atomic_fetch_add(&((struct server_conn *)source)->references, 1);
+    if (!source)
+        set_alarm(server);
+    pthread_mutex_unlock(&server->lock);
+    return source;
+}
+
+static void expire_timers(struct vouch_server *server) {
+    struct source *source;
+    int64_t now = vouch_now();
+    pthread_mutex_lock(&server->lock);
+    if (server->alarm_at <= now)
+        server->alarm_at = VOUCH_FOREVER;
+    pthread_mutex_unlock(&server->lock);
+    while ((source = take_expired(server, now))) {
+        if (source->kind == SOURCE_CONN)
+            server_conn_expire((struct server_conn *)source);
+        else
+            server_rearm_listener(server, (struct server_listener *)source, 0);
+    }
+}
+
+/* ---- listeners ---- */
+
+void server_rearm_listener(struct vouch_server *server, struct server_listener *listener,
+                           int64_t retry_at) {
+    int fd = vouch_listener_get_fd(listener->listener);
+    if (retry_at == 0 && fd >= 0 && poller_arm(server->poller, fd, POLLER_IN, listener) == 0)
+        return;
+    if (fd >= 0 && !stopped(server))
+        server_set_timer(server, &listener->source,
+                         retry_at ? retry_at : clock_add(vouch_now(), LISTENER_RETRY_MIN));
+}
+
+static void accept_some(struct vouch_server *server, struct server_listener *listener) {
+    struct vouch_conn *conn;
+    int64_t retry_at = 0;
+    for (int i = 0; i < TURN_ACCEPTS; i++) {
+        int r = listener_accept_now(listener->listener, vouch_now(), &conn, &retry_at);
+        if (r < 0)
+            return; /* closed */
+        if (r == 0)
+            break;
+        if (server_conn_add(server, conn) < 0)
+            vouch_conn_free(conn);
+    }
+    server_rearm_listener(server, listener, retry_at);
+}
+
+/* ---- one turn ---- */
+
+static void deal_with(struct vouch_server *server, const struct poller_event *event) {
+    struct source *source = event->data;
+    if (!source)
+        expire_timers(server);
+    else if (source->kind == SOURCE_CONN)
+        server_conn_event((struct server_conn *)source, event->events);
+    else if (source->kind == SOURCE_LISTENER)
+        accept_some(server, (struct server_listener *)source);
+}
+
+int server_turn(struct vouch_server *server, int64_t deadline) {
+    struct server_conn *ready = take_ready(server);
+    if (ready) {
+        server_conn_ready(ready);
+        return 1;
+    }
+    struct poller_event event;
+    int r = poller_wait(server->poller, &event, 1, deadline);
+    if (r == 1)
+        deal_with(server, &event);
+    return r;
+}
+
+/* ---- threads ---- */
+
+/* Leaves if it is one too many. */
+static bool retire(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    bool surplus = server->worker_count > server->workers_min && !server->ready_head;
+    if (surplus)
+        server->worker_count--;
+    pthread_mutex_unlock(&server->lock);
+    if (surplus)
+        atomic_fetch_sub(&server->available, 1);
+    return surplus;
+}
+
+static void move_to_exited(struct worker *self) {
+    struct vouch_server *server = self->server;
+    pthread_mutex_lock(&server->lock);
+    struct worker **link = &server->workers;
+    while (*link != self)
+        link = &(*link)->next;
+    *link = self->next;
+    self->next = server->exited;
+    server->exited = self;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->lock);
+}
+
+static void *work(void *argument) {
+    struct worker *self = argument;
+    struct vouch_server *server = self->server;
+    bool retired = false;
+    while (!stopped(server) && !retired) {
+        int r = server_turn(server, vouch_deadline_in(WORKER_LINGER));
+        if (r == 0)
+            retired = retire(server);
+    }
+    if (!retired) {
+        poller_wake(server->poller); /* the next one has to hear it too */
+        pthread_mutex_lock(&server->lock);
+        server->worker_count--;
+        pthread_mutex_unlock(&server->lock);
+    }
+    move_to_exited(self);
+    return NULL;
+}
+
+/* A thread that no signal of the host program's is delivered to. */
+static int create_thread(struct worker *worker) {
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    int r = pthread_attr_init(&attributes);
+    if (r != 0)
+        return -r;
+    pthread_attr_setstacksize(&attributes, WORKER_STACK);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    r = pthread_create(&worker->thread, &attributes, work, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return -r;
+}
+
+static void reap(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    struct worker *exited = server->exited;
+    server->exited = NULL;
+    pthread_mutex_unlock(&server->lock);
+    while (exited) {
+        struct worker *next = exited->next;
+        pthread_join(exited->thread, NULL);
+        mem_free(server->allocator, exited, sizeof(*exited));
+        exited = next;
+    }
+}
+
+/* Server->lock held. The new thread waits for it before it could leave the list. */
+static int start_worker(struct vouch_server *server) {
+    struct worker *worker = mem_zalloc(server->allocator, sizeof(*worker));
+    if (!worker)
+        return -ENOMEM;
+    worker->server = server;
+    worker->next = server->workers;
+    server->workers = worker;
+    server->worker_count++;
+    atomic_fetch_add(&server->available, 1);
+    int r = create_thread(worker);
+    if (r < 0) {
+        atomic_fetch_sub(&server->available, 1);
+        server->worker_count--;
+        server->workers = worker->next;
+        mem_free(server->allocator, worker, sizeof(*worker));
+    }
+    return r;
+}
+
+int server_start_workers(struct vouch_server *server) {
+    int r = 0;
+    pthread_mutex_lock(&server->lock);
+    while (server->worker_count < server->workers_min && r == 0)
+        r = start_worker(server);
+    bool none = server->worker_count == 0;
+    pthread_mutex_unlock(&server->lock);
+    return none ? r : 0; /* fewer than wished for will do */
+}
+
+void server_join_workers(struct vouch_server *server) {
+    poller_wake(server->poller);
+    pthread_mutex_lock(&server->lock);
+    while (server->workers)
+        pthread_cond_wait(&server->changed, &server->lock);
+    pthread_mutex_unlock(&server->lock);
+    reap(server);
+}
+
+void server_enter_handler(struct vouch_server *server) {
+    bool last = atomic_fetch_sub(&server->available, 1) == 1;
+    if (server->looped)
+        return;
+    pthread_mutex_lock(&server->lock);
+    bool waiting = server->ready_head != NULL, some_exited = server->exited != NULL;
+    if (last && server->worker_count < server->workers_max && !stopped(server))
+        (void)start_worker(server); /* without it, the rest waits for a handler to return */
+    pthread_mutex_unlock(&server->lock);
+    if (waiting)
+        poller_wake(server->poller);
+    if (some_exited)
+        reap(server);
+}
+
+void server_leave_handler(struct vouch_server *server) {
+    atomic_fetch_add(&server->available, 1);
+}
