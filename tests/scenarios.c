@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The scenarios of the base layer, and how any of them is run. */
+/* The scenarios below RPC, and how any of them is run. */
 #include "tests/scenarios.h"
 
 #include <errno.h>
@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <vouch/chunk.h>
 #include <vouch/conn.h>
 #include <vouch/dial.h>
 #include <vouch/identity.h>
@@ -366,6 +367,92 @@ static int conn_fds(const struct scenario_place *place) {
     return r;
 }
 
+/* ---- chunks ---- */
+
+static const size_t chunk_sizes[] = {0, 1, 63, 64, 500, 8192, BULK, 3};
+enum { CHUNKS = sizeof(chunk_sizes) / sizeof(*chunk_sizes) };
+
+static int write_chunks(void *argument) {
+    static uint8_t bytes[BULK];
+    struct vouch_chunk_conn *chunks = argument;
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < CHUNKS; i++) {
+        fill(bytes, chunk_sizes[i], i);
+        r = vouch_chunk_conn_write(chunks, bytes, chunk_sizes[i]);
+    }
+    if (r == 0)
+        r = vouch_conn_shutdown_write(vouch_chunk_conn_get_conn(chunks));
+    if (r < 0)
+        vouch_conn_close(vouch_chunk_conn_get_conn(chunks));
+    return r;
+}
+
+static int read_chunk(struct vouch_chunk_conn *chunks, unsigned i) {
+    struct vouch_chunk chunk;
+    int r = vouch_chunk_conn_read(chunks, &chunk);
+
+    if (r <= 0)
+        return r < 0 ? r : -ECONNRESET;
+    r = chunk.size == chunk_sizes[i] ? check(chunk.data, chunk.size, i) : SCENARIO_WRONG;
+    vouch_buffer_unref(chunk.buffer);
+    return r;
+}
+
+static int read_chunks(void *argument) {
+    struct vouch_chunk_conn *chunks = argument;
+    struct vouch_chunk chunk;
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < CHUNKS; i++)
+        r = read_chunk(chunks, i);
+    if (r == 0)
+        r = vouch_chunk_conn_read(chunks, &chunk);
+    if (r > 0) {
+        vouch_buffer_unref(chunk.buffer);
+        r = SCENARIO_WRONG;
+    }
+    if (r < 0)
+        vouch_conn_close(vouch_chunk_conn_get_conn(chunks));
+    return r;
+}
+
+/* Takes `conns` over, whatever is returned. */
+static int open_chunks(const struct scenario_place *place, struct vouch_conn *conns[2],
+                       struct vouch_chunk_conn *ret_chunks[2]) {
+    struct vouch_chunk_options options = {VOUCH_OPTIONS(options), .allocator = place->allocator};
+    int r = vouch_chunk_conn_new(conns[0], &options, &ret_chunks[0]);
+
+    if (r < 0) {
+        close_pair(conns);
+        return r;
+    }
+    r = vouch_chunk_conn_new(conns[1], &options, &ret_chunks[1]);
+    if (r < 0) {
+        vouch_chunk_conn_free(ret_chunks[0]);
+        vouch_conn_free(conns[1]);
+    }
+    return r;
+}
+
+static int chunk_exchange(const struct scenario_place *place) {
+    struct vouch_chunk_conn *chunks[2];
+    struct sides sides = {read_chunks, write_chunks, NULL, NULL, 0};
+    struct vouch_conn *conns[2];
+    int r = open_pair(place, false, conns);
+
+    if (r == 0)
+        r = open_chunks(place, conns, chunks);
+    if (r < 0)
+        return r;
+    sides.left_argument = chunks[0];
+    sides.right_argument = chunks[1];
+    r = run_sides(&sides);
+    vouch_chunk_conn_free(chunks[0]);
+    vouch_chunk_conn_free(chunks[1]);
+    return r;
+}
+
 /* ---- listen and dial ---- */
 
 /* A server that is short of something closes a client and waits for the next. What it can't have
@@ -445,6 +532,7 @@ const struct scenario scenarios_base[] = {
     {"conn_bulk_without_deadline", conn_bulk_without_deadline},
     {"conn_write_only", conn_write_only},
     {"conn_fds", conn_fds},
+    {"chunk_exchange", chunk_exchange},
     {"listen_and_dial", listen_and_dial},
     {"listen_over_a_stale_socket", listen_over_a_stale_socket},
     {0},
