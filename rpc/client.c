@@ -225,6 +225,8 @@ static int dial_again(struct vouch_client *client, int64_t deadline, struct vouc
         r = -ESHUTDOWN;
     if (r == 0) {
         old = client->link.conn;
+        if (client->loop)
+            poller_remove(client->loop, vouch_conn_get_fd(old));
         session_deinit(&client->link.session);
         r = attach(client, conn);
     }
@@ -294,15 +296,26 @@ void vouch_client_close(struct vouch_client *client) {
     pthread_mutex_unlock(&client->link.lock);
 }
 
+/* In a forked child: closes its copies of the descriptors. The memory stays, since another thread
+ * of the parent may have held one of its locks when it forked. */
+static void abandon(struct vouch_client *client) {
+    vouch_conn_free(client->link.conn);
+    poller_free(client->loop);
+    os_wake_deinit(&client->loop_wake);
+    os_wake_deinit(&client->wake);
+}
+
 void vouch_client_free(struct vouch_client *client) {
     if (!client)
         return;
-    if (os_process_epoch() == client->epoch) {
-        vouch_client_close(client);
-        pthread_mutex_lock(&client->link.lock);
-        (void)client_run_callbacks(client);
-        pthread_mutex_unlock(&client->link.lock);
+    if (os_process_epoch() != client->epoch) {
+        abandon(client);
+        return;
     }
+    vouch_client_close(client);
+    pthread_mutex_lock(&client->link.lock);
+    (void)client_run_callbacks(client);
+    pthread_mutex_unlock(&client->link.lock);
     destroy(client);
 }
 

@@ -81,6 +81,8 @@ struct vouch_client {
     struct os_wake wake;      /* wakes the driver */
     struct os_wake loop_wake; /* wakes a foreign loop */
     struct poller *loop;      /* socket and wake as one descriptor; NULL until get_fd */
+    int64_t loop_until;       /* when a foreign loop wakes by itself, as it was told last */
+    pthread_t loop_thread;    /* who was told */
     bool loop_is_socket;      /* this system has no such descriptor: see get_fd */
 
     struct client_call *flight; /* all calls in flight */
@@ -132,6 +134,10 @@ void client_sleep(struct vouch_client *client, struct client_sleeper *sleeper, i
 /* This thread does not drive any more: wakes another to, if nobody does and somebody waits. Lock
  * held. */
 void client_hand_over(struct vouch_client *client);
+
+/* A call with this deadline has begun: who drives, or a foreign loop, must not sleep past it, and
+ * must know when the socket is full. Lock held. */
+void client_wake_for(struct vouch_client *client, int64_t deadline);
 
 /* Something changed that the driver, or the foreign loop, has to know of. Lock held. */
 void client_wake_driver(struct vouch_client *client);

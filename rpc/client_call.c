@@ -236,10 +236,7 @@ static int start(struct vouch_client *client, struct client_call *call, const ch
     call->serial = ++client->serial;
     enter(client, call);
     link_flush(&client->link);
-    /* A driver that would sleep past this deadline, or does not know that the socket is full, has
-     * to look again. */
-    if (call->deadline < client->driving_until || client->link.blocked)
-        client_wake_driver(client);
+    client_wake_for(client, call->deadline);
     return 0;
 }
 

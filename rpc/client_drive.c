@@ -125,6 +125,18 @@ void client_hand_over(struct vouch_client *client) {
         os_wake_raise(&client->loop_wake);
 }
 
+/* A loop that runs on this thread asks for its timeout before it waits. */
+static bool loop_oversleeps(const struct vouch_client *client, int64_t deadline) {
+    return client->loop && deadline < client->loop_until &&
+           !pthread_equal(client->loop_thread, pthread_self());
+}
+
+void client_wake_for(struct vouch_client *client, int64_t deadline) {
+    bool driver_oversleeps = client->driving && deadline < client->driving_until;
+    if (driver_oversleeps || client->link.blocked || loop_oversleeps(client, deadline))
+        client_wake_driver(client);
+}
+
 void client_wake_driver(struct vouch_client *client) {
     if (client->driving)
         os_wake_raise(&client->wake);
@@ -197,6 +209,8 @@ int64_t vouch_client_get_timeout(struct vouch_client *client) {
     pthread_mutex_lock(&client->link.lock);
     int64_t deadline = session_deadline(&client->link.session), now = vouch_now();
     bool ready = client->ended.head || client->link.broken;
+    client->loop_until = deadline;
+    client->loop_thread = pthread_self();
     pthread_mutex_unlock(&client->link.lock);
     if (ready || deadline <= now)
         return 0;

@@ -30,8 +30,10 @@ void link_flush(struct link *link) {
             session_blocked(&link->session, vouch_now());
         } else {
             /* The peer may have answered before it went: what has arrived is read first, the end of
-             * file then ends the rest. */
+             * file then ends the rest. If it has not gone (the kernel was short of memory, or the
+             * peer only stopped reading), it learns here that nothing more comes, and goes. */
             link->broken = true;
+            (void)vouch_conn_shutdown_write(link->conn);
         }
         break;
     }

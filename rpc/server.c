@@ -166,34 +166,27 @@ int vouch_server_new(const struct vouch_server_options *options, struct vouch_se
     return 0;
 }
 
-/* In a forked child: its copies of the descriptors are closed, and nothing else is touched that the
- * parent shares. The child has no workers to wait for. */
-static void abandon_conns(struct vouch_server *server) {
-    for (struct server_conn *conn = server->conns, *next; conn; conn = next) {
-        next = conn->next;
-        if (conn->link.conn)
-            session_deinit(&conn->link.session);
+/* In a forked child: closes its copies of the descriptors. The memory stays, since another thread
+ * of the parent may have been changing it, or held one of its locks, when it forked. */
+static void abandon(struct vouch_server *server) {
+    for (struct server_listener *l = server->listeners; l; l = l->next)
+        vouch_listener_free(l->listener);
+    for (struct server_conn *conn = server->conns; conn; conn = conn->next)
         vouch_conn_free(conn->link.conn);
-        pthread_mutex_destroy(&conn->link.lock);
-        mem_free(server->allocator, conn, sizeof(*conn));
-    }
-    while (server->workers) {
-        struct worker *next = server->workers->next;
-        mem_free(server->allocator, server->workers, sizeof(*next));
-        server->workers = next;
-    }
+    os_wake_deinit(&server->control);
+    poller_free(server->poller);
 }
 
 void vouch_server_free(struct vouch_server *server) {
     if (!server)
         return;
-    if (os_process_epoch() == server->epoch) {
-        (void)vouch_server_stop(server, 0);
-        server_join_workers(server);
-        server_cut_all(server); /* what a worker added while it left */
-    } else {
-        abandon_conns(server);
+    if (os_process_epoch() != server->epoch) {
+        abandon(server);
+        return;
     }
+    (void)vouch_server_stop(server, 0);
+    server_join_workers(server);
+    server_cut_all(server); /* what a worker added while it left */
     destroy(server);
 }
 

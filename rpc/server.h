@@ -103,6 +103,7 @@ struct vouch_server {
 
     atomic_int state;      /* enum server_state; changed under lock */
     atomic_uint available; /* workers that are not in a handler */
+    atomic_uint turns;
     atomic_uint_fast64_t connections, live_connections, calls, in_flight, cancels, lost;
     atomic_uint_fast64_t cut_malformed, cut_timeout, cut_output, bytes_received, bytes_sent;
     atomic_uint_fast64_t errors[VOUCH_REMOTE_UNKNOWN + 1];

@@ -210,8 +210,8 @@ void server_conn_update(struct server_conn *conn) {
 
 /* ---- reading ---- */
 
-/* The next call, its answer or cancel dealt with here: 1; 0: more bytes are needed, or none wanted;
- * negative: the end. */
+/* The next call: 1; 0: more bytes are needed, -EAGAIN: none are wanted now; other codes: the end.
+ * Cancels are dealt with here. */
 static int next_call(struct server_conn *conn, struct vouch_call **ret_call) {
     struct session_event event;
     bool cancelled = false;
@@ -230,6 +230,8 @@ static int next_call(struct server_conn *conn, struct vouch_call **ret_call) {
             cancelled = true;
         }
     }
+    if (r == 0 && !session_wants_input(&conn->link.session))
+        r = -EAGAIN;
     pthread_mutex_unlock(&conn->link.lock);
     if (cancelled)
         server_notify(conn->server);

@@ -48,6 +48,13 @@ void server_queue_ready(struct vouch_server *server, struct server_conn *conn) {
     poller_wake(server->poller);
 }
 
+static bool has_ready(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    bool some = server->ready_head != NULL;
+    pthread_mutex_unlock(&server->lock);
+    return some;
+}
+
 static struct server_conn *take_ready(struct vouch_server *server) {
     pthread_mutex_lock(&server->lock);
     struct server_conn *conn = server->ready_head;
@@ -149,12 +156,7 @@ static void deal_with(struct vouch_server *server, const struct poller_event *ev
         accept_some(server, (struct server_listener *)source);
 }
 
-int server_turn(struct vouch_server *server, int64_t deadline) {
-    struct server_conn *ready = take_ready(server);
-    if (ready) {
-        server_conn_ready(ready);
-        return 1;
-    }
+static int poll_once(struct vouch_server *server, int64_t deadline) {
     struct poller_event event;
     int r = poller_wait(server->poller, &event, 1, deadline);
     if (r == 1)
@@ -162,17 +164,40 @@ int server_turn(struct vouch_server *server, int64_t deadline) {
     return r;
 }
 
+/* Every other time the poller is asked first, so that connections with much in memory do not keep
+ * those waiting whose bytes are still in the kernel. */
+int server_turn(struct vouch_server *server, int64_t deadline) {
+    if (atomic_fetch_add_explicit(&server->turns, 1, memory_order_relaxed) % 2 != 0) {
+        int r = has_ready(server) ? poll_once(server, 0) : 0;
+        if (r != 0)
+            return r;
+    }
+    struct server_conn *ready = take_ready(server);
+    if (!ready)
+        return poll_once(server, deadline);
+    server_conn_ready(ready);
+    return 1;
+}
+
 /* ---- threads ---- */
+
+/* Not the last who is out of handlers: nobody would read on. */
+static bool give_up_being_available(struct vouch_server *server) {
+    unsigned available = atomic_load(&server->available);
+    while (available > 1)
+        if (atomic_compare_exchange_weak(&server->available, &available, available - 1))
+            return true;
+    return false;
+}
 
 /* Leaves if it is one too many. */
 static bool retire(struct vouch_server *server) {
     pthread_mutex_lock(&server->lock);
-    bool surplus = server->worker_count > server->workers_min && !server->ready_head;
+    bool surplus = server->worker_count > server->workers_min && !server->ready_head &&
+                   give_up_being_available(server);
     if (surplus)
         server->worker_count--;
     pthread_mutex_unlock(&server->lock);
-    if (surplus)
-        atomic_fetch_sub(&server->available, 1);
     return surplus;
 }
 
@@ -189,6 +214,13 @@ static void move_to_exited(struct worker *self) {
     pthread_mutex_unlock(&server->lock);
 }
 
+/* The poller is out of memory, say: trying again at once would only burn a core. */
+static void pause_briefly(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    cond_wait_until(&server->changed, &server->lock, vouch_deadline_in(LISTENER_RETRY_MIN));
+    pthread_mutex_unlock(&server->lock);
+}
+
 static void *work(void *argument) {
     struct worker *self = argument;
     struct vouch_server *server = self->server;
@@ -197,6 +229,8 @@ static void *work(void *argument) {
         int r = server_turn(server, vouch_deadline_in(WORKER_LINGER));
         if (r == 0)
             retired = retire(server);
+        else if (r < 0)
+            pause_briefly(server);
     }
     if (!retired) {
         poller_wake(server->poller); /* the next one has to hear it too */
