@@ -118,9 +118,9 @@ include mk/checks.mk
 
 .PHONY: clean help
 clean:
-	rm -rf build
+	rm -rf $(BUILD)
 
 help:
-	@sed -n 's/^#help //p' mk/help.txt
+	@cat mk/help.txt
 
 -include $(shell test -d $(OBJ) && find $(OBJ) -name '*.d')

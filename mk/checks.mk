@@ -4,7 +4,7 @@
 # counts what passed and failed.
 
 SUB = $(MAKE) --no-print-directory
-export MAKE
+export MAKE BUILD
 
 .PHONY: deps test check portable asan ubsan san tsan valgrind demo coverage fuzz lint format print-out print-flags
 deps:
@@ -50,22 +50,23 @@ one-link: $(patsubst %.c,$(TEST_OBJ)/%.o,$(wildcard tests/test_$(T).c tests/suit
 # Coverage of the library by its tests, lines and branches per file; build/coverage/html has the source.
 coverage: deps
 	@tools/deps coverage
-	@find build/coverage -name '*.gcda' -delete 2>/dev/null || true
+	@find $(BUILD)/coverage -name '*.gcda' -delete 2>/dev/null || true
 	@+$(SUB) tests VARIANT=coverage
-	@tools/run-tests coverage build/coverage/tests/vouch-tests-plain -j2
-	@mkdir -p build/coverage/html
-	@gcovr --root . --object-directory build/coverage --filter 'lib/' --filter 'stream/' --filter 'rpc/' \
-	    --print-summary --txt build/coverage/lines.txt --html-details build/coverage/html/index.html
-	@gcovr --root . --object-directory build/coverage --filter 'lib/' --filter 'stream/' --filter 'rpc/' \
-	    --branches --txt build/coverage/branches.txt
-	@cat build/coverage/lines.txt build/coverage/branches.txt
+	@tools/run-tests coverage $(BUILD)/coverage/tests/vouch-tests-plain -j2
+	@mkdir -p $(BUILD)/coverage/html
+	@gcovr --root . --object-directory $(BUILD)/coverage --filter 'lib/' --filter 'stream/' --filter 'rpc/' \
+	    --print-summary --txt $(BUILD)/coverage/lines.txt --html-details $(BUILD)/coverage/html/index.html
+	@gcovr --root . --object-directory $(BUILD)/coverage --filter 'lib/' --filter 'stream/' --filter 'rpc/' \
+	    --branches --txt $(BUILD)/coverage/branches.txt
+	@cat $(BUILD)/coverage/lines.txt $(BUILD)/coverage/branches.txt
 
 # Finds go to build/fuzz: corpus/ what reaches new code, crashes/ what fails.
 FUZZ_SECONDS ?= 20
 fuzz:
 	@tools/deps build fuzz
 	@+$(SUB) fuzzers VARIANT=fuzz
-	@tools/run-tests fuzz tools/run-fuzz build/fuzz $(FUZZ_SECONDS)
+	@VOUCH_RUN_TIMEOUT=$$(($(words $(FUZZ_TARGETS)) * ($(FUZZ_SECONDS) + 60) + 60)) \
+	    tools/run-tests fuzz tools/run-fuzz $(BUILD)/fuzz $(FUZZ_SECONDS)
 
 # For the scripts.
 print-out:

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 #
 # Compilers, platform, variants and flags. From the command line: CC, CFLAGS, CPPFLAGS, LDFLAGS,
-# PREFIX, LIBDIR, INCLUDEDIR, MANDIR, DESTDIR, VARIANT, PLATFORM, WERROR=1, RUNNER=plain, V=1.
+# BUILD, PREFIX, LIBDIR, INCLUDEDIR, MANDIR, DESTDIR, VARIANT, PLATFORM, WERROR=1, RUNNER=plain, V=1.
 
 # In parallel unless told otherwise.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 endif
+
+# Where everything goes.
+BUILD ?= build
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
@@ -29,11 +32,11 @@ ifeq ($(UNAME)-$(PLATFORM),Linux-portable)
 PLATFORM_CPPFLAGS := $(shell pkg-config --cflags libbsd-overlay 2>/dev/null)
 LIBS += -lbsd
 OUT_SUFFIX := $(if $(filter release,$(or $(VARIANT),release)),,-portable)
-RELEASE_OUT := build/portable
-RELEASE_OBJ := build/portable
+RELEASE_OUT := $(BUILD)/portable
+RELEASE_OBJ := $(BUILD)/portable
 endif
-RELEASE_OUT ?= build
-RELEASE_OBJ ?= build/release
+RELEASE_OUT ?= $(BUILD)
+RELEASE_OBJ ?= $(BUILD)/release
 
 # ---- variants: how it is compiled ------------------------------------------------------------------
 
@@ -104,7 +107,7 @@ ifeq ($(VARIANT),release)
 OUT := $(RELEASE_OUT)
 OBJ := $(RELEASE_OBJ)
 else
-OUT := build/$(VARIANT)$(OUT_SUFFIX)
+OUT := $(BUILD)/$(VARIANT)$(OUT_SUFFIX)
 OBJ := $(OUT)
 endif
 

@@ -24,7 +24,7 @@ tools: $(tools_BINARIES)
 
 # ---- generated code (tests only) ---------------------------------------------------------------------
 
-GEN := build/gen
+GEN := $(BUILD)/gen
 PROTOS := $(wildcard proto/*.proto)
 GEN_SOURCES := $(PROTOS:%.proto=$(GEN)/%.pb-c.c)
 GEN_OBJECTS := $(PROTOS:%.proto=$(OBJ)/gen/%.pb-c.o)
