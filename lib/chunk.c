@@ -200,15 +200,21 @@ static void decoder_skip(struct vouch_chunk_decoder *decoder) {
     decoder->skip -= now;
 }
 
-void vouch_chunk_decoder_commit(struct vouch_chunk_decoder *decoder, size_t size) {
-    decoder->end += size;
-    decoder_skip(decoder);
-    if (decoder_held(decoder) == 0)
-        decoder_drop_buffer(decoder);
+/* Larger reads while they are filled, smaller ones again when they are not. */
+static void decoder_adapt(struct vouch_chunk_decoder *decoder, size_t size) {
     if (size == decoder->offered && decoder->read_block < CHUNK_READ_BLOCK_MAX)
         decoder->read_block *= 2;
     else if (size < decoder->read_block / 4 && decoder->read_block > CHUNK_READ_BLOCK_MIN)
         decoder->read_block /= 2;
+}
+
+void vouch_chunk_decoder_commit(struct vouch_chunk_decoder *decoder, size_t size) {
+    if (size > 0)
+        decoder_adapt(decoder, size);
+    decoder->end += size;
+    decoder_skip(decoder);
+    if (decoder_held(decoder) == 0)
+        decoder_drop_buffer(decoder);
 }
 
 static int decoder_fail(struct vouch_chunk_decoder *decoder, int error, uint64_t declared) {
