@@ -83,9 +83,9 @@ struct vouch_error {
  * vouch_remote_error. Static text, never NULL; any thread; does not block. */
 VOUCH_API const char *vouch_strerror(int result);
 
-/* Whether the same call may succeed when simply tried again: deadline exceeded, unavailable,
- * interrupted, out of memory or descriptors, peer gone. "Peer gone" may have been executed; only
- * the caller knows if repeating it is harmless. */
+/* Whether the same call may succeed when simply tried again: deadline exceeded, unavailable or
+ * nobody listening, a limit reached, interrupted, out of memory or descriptors, peer gone. "Peer
+ * gone" may have been executed; only the caller knows if repeating it is harmless. */
 VOUCH_API bool vouch_error_retryable(int result);
 
 #ifdef __cplusplus
