@@ -26,7 +26,7 @@ static void put_off(struct vouch_listener *listener, int64_t now) {
 }
 
 /* Any descriptor will do, and this one is always there to be copied. */
-static bool hold_reserve(struct vouch_listener *listener) {
+bool listener_hold_reserve(struct vouch_listener *listener) {
     if (listener->reserve < 0)
         listener->reserve = fcntl(listener->wake.read_fd, F_DUPFD_CLOEXEC, 0);
     return listener->reserve >= 0;
@@ -42,7 +42,7 @@ static void shed(struct vouch_listener *listener, int64_t now) {
     } else if (fd != -EAGAIN) {
         listener->stats.errors++;
     }
-    bool whole = hold_reserve(listener);
+    bool whole = listener_hold_reserve(listener);
     if (whole && (fd >= 0 || fd == -EAGAIN))
         listener->retry_at = clock_add(now, LISTENER_SHED_INTERVAL);
     else
@@ -109,7 +109,7 @@ static uint64_t *admit(struct vouch_listener *listener, int fd, struct vouch_con
 
 /* One client, or one error: 1 a connection, 0 none but go on, -EAGAIN nobody is waiting. */
 static int accept_one(struct vouch_listener *listener, int64_t now, struct vouch_conn **ret_conn) {
-    if (!hold_reserve(listener)) {
+    if (!listener_hold_reserve(listener)) {
         put_off(listener, now);
         return 0;
     }

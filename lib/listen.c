@@ -65,6 +65,8 @@ static int fill(struct vouch_listener *listener, const char *address,
                           &listener->admission);
     if (r == 0)
         r = os_wake_init(&listener->wake);
+    if (r == 0 && !listener_hold_reserve(listener))
+        r = -errno;
     return r;
 }
 

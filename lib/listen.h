@@ -54,6 +54,10 @@ struct vouch_listener {
 int listener_accept_now(struct vouch_listener *listener, int64_t now, struct vouch_conn **ret_conn,
                         int64_t *ret_retry_at) VOUCH_MUST_CHECK;
 
+/* Makes sure that there is a reserve descriptor; false, with errno, when none can be had. Locked.
+ */
+bool listener_hold_reserve(struct vouch_listener *listener);
+
 bool listener_forked(
     const struct vouch_listener *listener); /* we are in a child of the process that made it */
 
