@@ -6,11 +6,11 @@
 SUB = $(MAKE) --no-print-directory
 export MAKE BUILD
 
-.PHONY: deps test check portable asan ubsan san tsan valgrind demo coverage fuzz lint format print-out print-flags
+.PHONY: deps test portable asan ubsan san tsan valgrind demo coverage fuzz lint format print-out print-flags
 deps:
 	@tools/deps build test
 
-test check: deps
+test: deps
 	@+tools/check test
 
 portable: deps

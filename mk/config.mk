@@ -29,7 +29,7 @@ endif
 
 # The portable files on Linux: getpeereid(3) comes from libbsd there.
 ifeq ($(UNAME)-$(PLATFORM),Linux-portable)
-PLATFORM_CPPFLAGS := $(shell pkg-config --cflags libbsd-overlay 2>/dev/null)
+PLATFORM_CPPFLAGS := $(shell pkg-config --cflags libbsd 2>/dev/null)
 LIBS += -lbsd
 OUT_SUFFIX := $(if $(filter release,$(or $(VARIANT),release)),,-portable)
 RELEASE_OUT := $(BUILD)/portable

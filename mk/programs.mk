@@ -44,9 +44,16 @@ RUNNERS := tests/plain_runner.c tests/criterion_timeout.c
 TEST_HELPERS := $(filter-out tests/test_%.c tests/suite_%.c $(RUNNERS),$(wildcard tests/*.c))
 TEST_SOURCES := $(sort $(call for_platform,$(wildcard tests/test_*.c tests/suite_*.c))) $(TEST_HELPERS)
 
-# The calls that the tests can make fail (tests/faults.h): one name per line.
-WRAPS := $(if $(wildcard tests/faults.wraps),$(shell cat tests/faults.wraps))
+# System calls that fail on command (tests/faults.h) take the GNU linker's --wrap.
+ifeq ($(UNAME),Linux)
+WRAPS := $(shell cat tests/faults.wraps 2>/dev/null)
 TEST_LDFLAGS := $(WRAPS:%=-Wl,--wrap=%)
+else
+FAULT_SOURCES := $(addprefix tests/,suite_faults.c suite_short_io.c suite_errno.c suite_oom.c faults.c) \
+    $(wildcard tests/scenarios*.c)
+TEST_SOURCES := $(filter-out $(FAULT_SOURCES),$(TEST_SOURCES))
+endif
+
 ifeq ($(RUNNER),plain)
 RUNNER_SOURCE := tests/plain_runner.c
 TEST_CPPFLAGS := -DVOUCH_PLAIN_RUNNER
@@ -60,17 +67,10 @@ TEST_LIBS := -lcriterion
 TESTS_BINARY := $(OUT)/tests/vouch-tests
 TEST_OBJ := $(OBJ)
 endif
-comma := ,
 TEST_CPPFLAGS += $(V_TESTFLAGS) -I$(GEN) -I$(GEN)/proto
-# System calls that fail on command: tests/faults.h. It takes the GNU linker's --wrap.
-FAULT_SUITES := $(wildcard $(addprefix tests/,suite_faults.c suite_short_io.c suite_errno.c suite_oom.c))
-ifeq ($(UNAME),Linux)
-TEST_SOURCES += $(wildcard tests/faults.c tests/scenarios*.c)
-FAULT_LDFLAGS := $(patsubst %,-Wl$(comma)--wrap=%,$(shell cat tests/faults.wraps 2>/dev/null))
-else
-TEST_SOURCES := $(filter-out $(FAULT_SUITES),$(TEST_SOURCES))
-endif
 TEST_LIBS += -lprotobuf-c -lcjson
+TEST_SOURCES += $(RUNNER_SOURCE)
+TEST_OBJECTS := $(TEST_SOURCES:%.c=$(TEST_OBJ)/%.o)
 
 .PHONY: tests
 tests: $(TESTS_BINARY)
@@ -80,7 +80,7 @@ $(TEST_OBJ)/tests/%.o: tests/%.c $(OBJ)/flags | $(GEN_SOURCES)
 	$(call say,CC,$<)$(CC) $(ALL_CPPFLAGS) $(TEST_CPPFLAGS) $(ALL_CFLAGS) $(WARNINGS) -MMD -MP -c $< -o $@
 $(TESTS_BINARY): $(TEST_OBJECTS) $(GEN_OBJECTS) $(CORE_OBJECTS) $(OBJ)/tests.list
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(FAULT_LDFLAGS) $(TEST_LDFLAGS) -o $@ $(filter %.o,$^) $(TEST_LIBS) $(LIBS)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(TEST_LDFLAGS) -o $@ $(filter %.o,$^) $(TEST_LIBS) $(LIBS)
 $(OBJ)/tests.list: FORCE
 	$(call remember,$(RUNNER) $(WRAPS) $(TEST_OBJECTS) $(CORE_OBJECTS))
 
