@@ -187,6 +187,7 @@ void vouch_server_free(struct vouch_server *server) {
     (void)vouch_server_stop(server, 0);
     server_join_workers(server);
     server_cut_all(server); /* what a worker added while it left */
+    server_drop_ready(server);
     destroy(server);
 }
 

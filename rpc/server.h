@@ -141,6 +141,9 @@ void server_leave_handler(struct vouch_server *server);
  * reading. */
 void server_queue_ready(struct vouch_server *server, struct server_conn *conn);
 
+/* Ends those that were still queued when the last worker left. All connections have been cut. */
+void server_drop_ready(struct vouch_server *server);
+
 /* Deals with what is ready, waiting for it until `deadline`. Returns a negative code when the
  * poller fails. */
 int server_turn(struct vouch_server *server, int64_t deadline) VOUCH_MUST_CHECK;

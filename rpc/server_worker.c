@@ -66,6 +66,12 @@ static struct server_conn *take_ready(struct vouch_server *server) {
     return conn;
 }
 
+void server_drop_ready(struct vouch_server *server) {
+    struct server_conn *conn;
+    while ((conn = take_ready(server)))
+        server_conn_ready(conn);
+}
+
 /* ---- time ---- */
 
 /* Server->lock held. */
