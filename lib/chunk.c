@@ -144,7 +144,7 @@ static int decoder_relocate(struct vouch_chunk_decoder *decoder, size_t capacity
         if (result < 0)
             return result;
     }
-    if (held > 0)
+    if (from)
         memmove(to->data, from->data + decoder->begin, held);
     if (to != from)
         vouch_buffer_unref(from);

@@ -43,11 +43,11 @@ int conn_new(int fd, const struct vouch_identity *identity,
 }
 
 static int conn_check_fd(int fd) {
-    int type;
+    int type = 0;
     socklen_t size = sizeof(type);
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
         return errno == ENOTSOCK ? VOUCH_E_NOT_SOCKET : -errno;
-    struct sockaddr_storage name;
+    struct sockaddr_storage name = {0};
     size = sizeof(name);
     if (getsockname(fd, (struct sockaddr *)&name, &size) < 0)
         return -errno;
