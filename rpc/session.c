@@ -448,8 +448,8 @@ static int answer_ping(struct session *s, uint32_t token, int64_t now) {
     }
     if (++s->pings > SESSION_PINGS_PER_SECOND)
         return strike(s);
-    (void)send_control(s, &(struct envelope){.id = token, .control = ENVELOPE_PONG});
-    return 0;
+    /* Without memory for the answer the session ends, so that the peer need not wait for it. */
+    return send_control(s, &(struct envelope){.id = token, .control = ENVELOPE_PONG});
 }
 
 static int64_t deadline_of(const struct session *s, int64_t expires) {
