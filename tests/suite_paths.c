@@ -5,6 +5,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -48,7 +49,7 @@ TestSuite(paths, .init = setup, .fini = teardown, .timeout = 120);
 
 static void wait_ready(unsigned count) {
     while (atomic_load(&shared->ready) < count)
-        usleep(100);
+        sched_yield();
 }
 
 static void kill_child(pid_t child) {
