@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The demo's server: server SOCKET [OPEN ROOT_ONLY]
+ *
+ * SOCKET is for our own user (mode 0600, the default policy). OPEN lets everybody connect,
+ * ROOT_ONLY lets everybody try and admits root. Prints "ready" when all are published, serves until
+ * SIGTERM.
+ *
+ * A text comes in many calls, which the server puts together by the number of its stream:
+ *
+ *     wordcount  "STREAM more|end\n" bytes…          -> "STREAM LINES WORDS BYTES"
+ *     grep       "STREAM more|end PATTERN\n" bytes…  -> "STREAM LINES"
+ *
+ * Stream 0 begins a new one; the answer has its number, and the counts up to here. A stream belongs
+ * to the user who began it. There is room for some; who needs more gets the place of the one that
+ * was not used for longest.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <vouch/vouch.h>
+
+#include "demo/text.h"
+
+#define STREAMS_MAX 64
+#define HEADER_MAX 128
+
+struct stream {
+    uint64_t number; /* 0: free */
+    uint64_t used;   /* when, on a clock of calls */
+    const char *method;
+    uid_t owner;
+    struct text_count count;
+    struct text_search search;
+};
+
+static struct vouch_server *server;
+static struct vouch_listener *root_only;
+
+static pthread_mutex_t streams_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct stream streams[STREAMS_MAX];
+static uint64_t last_number, calls_clock;
+
+static atomic_uint holds_begun, holds_cancelled;
+
+__attribute__((format(printf, 2, 3))) static int reply(struct vouch_call *call, const char *format,
+                                                       ...) {
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    int size = vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    return vouch_call_reply(call, text, (size_t)size < sizeof(text) ? (size_t)size : sizeof(text));
+}
+
+/* ---- streams ---- */
+
+struct request {
+    uint64_t number;
+    bool end;
+    char pattern[TEXT_PATTERN_MAX + 1];
+    const uint8_t *text;
+    size_t size;
+};
+
+/* The request's bytes are whatever a client sent: not even terminated. */
+static bool parse(struct vouch_call *call, struct request *request) {
+    char header[HEADER_MAX], more_or_end[8];
+    size_t size;
+    const uint8_t *data = vouch_call_get_data(call, &size);
+    const uint8_t *newline = memchr(data, '\n', size < HEADER_MAX ? size : HEADER_MAX);
+    if (!newline)
+        return false;
+    memcpy(header, data, (size_t)(newline - data));
+    header[newline - data] = 0;
+    request->pattern[0] = 0;
+    if (sscanf(header, "%20" SCNu64 " %7s %64s", &request->number, more_or_end, request->pattern) <
+        2)
+        return false;
+    request->end = strcmp(more_or_end, "end") == 0;
+    request->text = newline + 1;
+    request->size = size - (size_t)(request->text - data);
+    return request->end || strcmp(more_or_end, "more") == 0;
+}
+
+/* streams_lock held. NULL: there is no such stream of this caller's. */
+static struct stream *find_stream(const struct vouch_call *call, uint64_t number) {
+    const char *method = vouch_call_get_method(call);
+    uid_t uid = vouch_call_get_peer(call)->uid;
+    struct stream *oldest = &streams[0];
+    for (size_t i = 0; i < STREAMS_MAX; i++) {
+        struct stream *stream = &streams[i];
+        if (number != 0 && stream->number == number)
+            return stream->owner == uid && stream->method == method ? stream : NULL;
+        if (stream->used < oldest->used)
+            oldest = stream;
+    }
+    if (number != 0)
+        return NULL;
+    memset(oldest, 0, sizeof(*oldest));
+    oldest->number = ++last_number;
+    oldest->method = method;
+    oldest->owner = uid;
+    return oldest;
+}
+
+static void release_stream(struct stream *stream) {
+    stream->number = 0;
+    stream->used = 0;
+}
+
+/* Adds the request's text to its stream. `ret_stream` is a copy of what has been counted. */
+static int feed(struct vouch_call *call, bool search, struct stream *ret_stream) {
+    struct request request;
+    if (!parse(call, &request)) {
+        vouch_call_fail(call, VOUCH_REMOTE_BAD_DATA, "expected 'STREAM more|end [PATTERN]\\n'");
+        return -EINVAL;
+    }
+    pthread_mutex_lock(&streams_lock);
+    struct stream *stream = find_stream(call, request.number);
+    bool ok = stream && (!search || request.number != 0 ||
+                         text_search_init(&stream->search, request.pattern));
+    if (ok) {
+        stream->used = ++calls_clock;
+        if (search)
+            text_search(&stream->search, request.text, request.size);
+        else
+            text_count(&stream->count, request.text, request.size);
+        *ret_stream = *stream;
+    }
+    if (stream && (request.end || !ok))
+        release_stream(stream);
+    pthread_mutex_unlock(&streams_lock);
+    if (ok)
+        return 0;
+    vouch_call_fail(call, VOUCH_REMOTE_BAD_DATA, "%s",
+                    stream ? "expected a pattern" : "you have no such stream");
+    return -ENOENT;
+}
+
+static int wordcount(void *context, struct vouch_call *call) {
+    struct stream stream;
+    (void)context;
+    if (feed(call, false, &stream) < 0)
+        return 0;
+    return reply(call, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, stream.number,
+                 stream.count.lines, stream.count.words, stream.count.bytes);
+}
+
+static int grep(void *context, struct vouch_call *call) {
+    struct stream stream;
+    (void)context;
+    if (feed(call, true, &stream) < 0)
+        return 0;
+    return reply(call, "%" PRIu64 " %" PRIu64, stream.number, stream.search.lines);
+}
+
+/* ---- for the scenes ---- */
+
+static int whoami(void *context, struct vouch_call *call) {
+    char who[256];
+    (void)context;
+    return reply(call, "%s", vouch_identity_format(vouch_call_get_peer(call), who, sizeof(who)));
+}
+
+/* Sleeps for the milliseconds of the request and looks at nothing meanwhile. */
+static int nap(void *context, struct vouch_call *call) {
+    char number[8] = "";
+    size_t size;
+    const uint8_t *data = vouch_call_get_data(call, &size);
+    (void)context;
+    memcpy(number, data, size < sizeof(number) - 1 ? size : sizeof(number) - 1);
+    int milliseconds = atoi(number);
+    struct timespec left = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
+    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+        ;
+    return reply(call, "slept %d ms", milliseconds);
+}
+
+/* Stays until its caller does not want it any more. */
+static int hold(void *context, struct vouch_call *call) {
+    (void)context;
+    holds_begun++;
+    if (!vouch_call_wait_cancelled(call, vouch_deadline_in(VOUCH_SECONDS(20))))
+        return reply(call, "held for 20 s");
+    holds_cancelled++;
+    return VOUCH_REMOTE_CANCELLED;
+}
+
+static int holding(void *context, struct vouch_call *call) {
+    (void)context;
+    return reply(call, "%u %u", holds_begun, holds_cancelled);
+}
+
+static int stats(void *context, struct vouch_call *call) {
+    struct vouch_memory_stats memory;
+    struct vouch_listener_stats refused = {0};
+    (void)context;
+    vouch_memory_get_stats(&memory);
+    if (root_only)
+        vouch_listener_get_stats(root_only, &refused);
+    return reply(call, "%" PRIu64 " %" PRIu64, memory.allocations, refused.refused_policy);
+}
+
+static int admin(void *context, struct vouch_call *call) {
+    (void)context;
+    return reply(call, "at your service");
+}
+
+/* ---- start and stop ---- */
+
+static const struct vouch_rule allow_root[] = {{VOUCH_ALLOW, VOUCH_SUBJECT_UID, 0}};
+static const struct vouch_policy root = {allow_root, 1};
+static const struct vouch_rule allow_any[] = {{VOUCH_ALLOW, VOUCH_SUBJECT_ANY, 0}};
+static const struct vouch_policy anybody = {allow_any, 1};
+
+static int add_methods(void) {
+    const struct vouch_method methods[] = {
+        {"wordcount", wordcount, NULL, NULL, 0},
+        {"grep", grep, NULL, NULL, 0},
+        {"whoami", whoami, NULL, NULL, VOUCH_METHOD_QUICK},
+        {"nap", nap, NULL, NULL, 0},
+        {"hold", hold, NULL, NULL, 0},
+        {"holding", holding, NULL, NULL, VOUCH_METHOD_QUICK},
+        {"stats", stats, NULL, NULL, VOUCH_METHOD_QUICK},
+        {"admin", admin, NULL, &root, VOUCH_METHOD_QUICK},
+    };
+    int r = 0;
+    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]) && r == 0; i++)
+        r = vouch_server_add_method(server, &methods[i]);
+    return r;
+}
+
+static int publish(const char *path, mode_t mode, const struct vouch_policy *policy,
+                   struct vouch_listener **ret_listener) {
+    struct vouch_listen_options options = {VOUCH_OPTIONS(options), .mode = mode, .policy = policy};
+    struct vouch_error error;
+    int r = vouch_listen(path, &options, ret_listener, &error);
+    if (r < 0) {
+        fprintf(stderr, "server: %s\n", error.message);
+        return r;
+    }
+    r = vouch_server_add_listener(server, *ret_listener);
+    if (r < 0)
+        vouch_listener_free(*ret_listener);
+    return r;
+}
+
+static void interrupted(int signal_number) {
+    (void)signal_number;
+    vouch_server_interrupt(server);
+}
+
+static int serve(int argc, char **argv) {
+    struct vouch_listener *listener;
+    struct sigaction action = {.sa_handler = interrupted};
+    int r = vouch_server_new(NULL, &server);
+    if (r == 0)
+        r = add_methods();
+    if (r == 0)
+        r = publish(argv[1], 0600, NULL, &listener);
+    if (r == 0 && argc == 4)
+        r = publish(argv[2], 0666, &anybody, &listener);
+    if (r == 0 && argc == 4)
+        r = publish(argv[3], 0666, &root, &root_only);
+    if (r < 0)
+        return r;
+    sigaction(SIGTERM, &action, NULL);
+    printf("ready\n");
+    fflush(stdout);
+    return vouch_server_run(server);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2 && argc != 4) {
+        fprintf(stderr, "usage: server SOCKET [OPEN ROOT_ONLY]\n");
+        return 2;
+    }
+    int r = serve(argc, argv);
+    if (r < 0)
+        fprintf(stderr, "server: %s\n", vouch_strerror(r));
+    signal(SIGTERM, SIG_IGN); /* its handler uses the server */
+    vouch_server_free(server);
+    return r < 0;
+}
