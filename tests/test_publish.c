@@ -175,6 +175,25 @@ Test(publish, a_datagram_server_is_left_alone) {
     close(live);
 }
 
+/* What connect(2) says to the look for a live server, when it is neither yes nor no. */
+Test(publish, in_doubt_the_server_is_live) {
+    const struct {
+        int error, code;
+    } cases[] = {{EACCES, VOUCH_E_ADDRESS_LIVE},
+                 {EPERM, VOUCH_E_ADDRESS_LIVE},
+                 {EAGAIN, VOUCH_E_ADDRESS_LIVE},
+                 {EINPROGRESS, VOUCH_E_ADDRESS_LIVE},
+                 {EIO, -EIO}};
+    leave_stale(path);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct faults_plan plan = {.symbol = "connect", .call = 1, .error = cases[i].error};
+        faults_begin(&plan);
+        expect_refused(path, &defaults, cases[i].code);
+        cr_assert_eq(faults_end(), 1);
+    }
+    cr_assert(peers_exists(path));
+}
+
 Test(publish, a_regular_file_is_left_alone) {
     peers_touch(path);
     expect_refused(path, &defaults, VOUCH_E_NOT_SOCKET);
@@ -333,12 +352,12 @@ Test(publish, name_as_long_as_its_companions_allow) {
 }
 
 /* Each system call of a start fails once: a clean error, nothing left, and the next start works. */
-static void fail_each(const char *symbol, int code) {
+static void fail_each(const char *symbol, int code, const struct publish_options *options) {
     for (unsigned call = 1;; call++) {
         const struct faults_plan plan = {.symbol = symbol, .call = call, .error = code};
         int fd;
         faults_begin(&plan);
-        int r = try_publish(path, &defaults, &fd);
+        int r = try_publish(path, options, &fd);
         unsigned hit = faults_end();
         if (r == 0)
             withdraw(fd);
@@ -359,8 +378,12 @@ Test(publish, every_system_call_may_fail) {
     const char *const symbols[] = {"open",    "openat", "fstat",    "flock",   "socket",  "fcntl",
                                    "mkdirat", "bind",   "fchmodat", "fstatat", "renameat"};
     for (size_t i = 0; i < sizeof(symbols) / sizeof(symbols[0]); i++)
-        fail_each(symbols[i], EIO);
-    fail_each("listen", ENOBUFS);
+        fail_each(symbols[i], EIO, &defaults);
+    fail_each("listen", ENOBUFS, &defaults);
+    struct publish_options options = defaults;
+    options.set_gid = true;
+    options.gid = getegid();
+    fail_each("fchownat", EPERM, &options);
 }
 
 Test(publish, out_of_memory) {
