@@ -27,9 +27,9 @@ struct vouch_buffer {
     size_t capacity;
 };
 
-#define VOUCH_POOL_CLASS_MIN 512 /* bytes of the smallest class */
-#define VOUCH_POOL_CLASS_MAX                                                                       \
-    (1024 * 1024) /* bytes of the largest class; larger buffers are not kept */
+/* Bytes of the smallest and of the largest class, head included; larger buffers are not kept. */
+#define VOUCH_POOL_CLASS_MIN 512
+#define VOUCH_POOL_CLASS_MAX ((size_t)1024 * 1024)
 
 struct vouch_pool_options {
     size_t size;
