@@ -18,6 +18,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -45,6 +46,7 @@
     X(fstat, false)                                                                                \
     X(fstatat, false)                                                                              \
     X(getgroups, false)                                                                            \
+    X(getpeereid, false)                                                                           \
     X(getpeername, false)                                                                          \
     X(getrandom, true)                                                                             \
     X(getsockname, false)                                                                          \
@@ -79,6 +81,8 @@
     X(socketpair, false)                                                                           \
     X(stat, false)                                                                                 \
     X(syscall, false)                                                                              \
+    X(timerfd_create, false)                                                                       \
+    X(timerfd_settime, false)                                                                      \
     X(unlink, false)                                                                               \
     X(unlinkat, false)                                                                             \
     X(write, true)
@@ -224,6 +228,9 @@ PASS_INT(fstat, (int fd, struct stat *status), (fd, status))
 PASS_INT(fstatat, (int dir, const char *path, struct stat *status, int flags),
          (dir, path, status, flags))
 PASS_INT(getgroups, (int count, gid_t *groups), (count, groups))
+/* Not in every C library; where it is not, nobody calls it. */
+int __real_getpeereid(int fd, uid_t *uid, gid_t *gid) __attribute__((weak));
+PASS_INT(getpeereid, (int fd, uid_t *uid, gid_t *gid), (fd, uid, gid))
 PASS_INT(getpeername, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))
 PASS_INT(getsockname, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))
 PASS_INT(getsockopt, (int fd, int level, int option, void *value, socklen_t *size),
@@ -258,6 +265,10 @@ PASS_INT(socketpair, (int domain, int type, int protocol, int fds[2]),
 PASS_INT(stat, (const char *path, struct stat *status), (path, status))
 PASS(long, syscall, -1, (long number, long a, long b, long c, long d, long e, long f),
      (number, a, b, c, d, e, f))
+PASS_INT(timerfd_create, (int clock, int flags), (clock, flags))
+PASS_INT(timerfd_settime,
+         (int fd, int flags, const struct itimerspec *time, struct itimerspec *old),
+         (fd, flags, time, old))
 PASS_INT(unlink, (const char *path), (path))
 PASS_INT(unlinkat, (int dir, const char *path, int flags), (dir, path, flags))
 

@@ -467,7 +467,7 @@ static int accept_here(struct vouch_listener *listener, struct vouch_conn *clien
     if (r != -ETIMEDOUT)
         return r;
     vouch_listener_get_stats(listener, &stats);
-    if (stats.shed + stats.refused_unknown == 0)
+    if (stats.shed + stats.refused_unknown + stats.errors == 0)
         return -ETIMEDOUT;
     n = vouch_conn_read(client, &byte, 1);
     return n == 0 || n == -ECONNRESET ? -ECONNRESET : SCENARIO_WRONG;

@@ -383,7 +383,11 @@ static int rpc_in_loop(const struct scenario_place *place) {
     if (r == 0)
         r = connect_pair(&rpc);
     if (r == 0)
+        r = vouch_server_get_fd(rpc.server);
+    if (r >= 0)
         r = talk_in_loop(&rpc);
+    else if (r == -ENOTSUP) /* not on this system */
+        r = 0;
     vouch_client_free(rpc.client);
     vouch_server_free(rpc.server);
     return r;
