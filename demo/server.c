@@ -238,19 +238,22 @@ static int add_methods(void) {
     return r;
 }
 
+static int failed(const char *what, const char *why) {
+    fprintf(stderr, "server: %s: %s\n", what, why);
+    return 1;
+}
+
 static int publish(const char *path, mode_t mode, const struct vouch_policy *policy,
                    struct vouch_listener **ret_listener) {
     struct vouch_listen_options options = {VOUCH_OPTIONS(options), .mode = mode, .policy = policy};
     struct vouch_error error;
-    int r = vouch_listen(path, &options, ret_listener, &error);
-    if (r < 0) {
-        fprintf(stderr, "server: %s\n", error.message);
-        return r;
-    }
-    r = vouch_server_add_listener(server, *ret_listener);
-    if (r < 0)
-        vouch_listener_free(*ret_listener);
-    return r;
+    if (vouch_listen(path, &options, ret_listener, &error) < 0)
+        return failed("listen", error.message);
+    int r = vouch_server_add_listener(server, *ret_listener);
+    if (r == 0)
+        return 0;
+    vouch_listener_free(*ret_listener);
+    return failed(path, vouch_strerror(r));
 }
 
 static void interrupted(int signal_number) {
@@ -261,21 +264,20 @@ static void interrupted(int signal_number) {
 static int serve(int argc, char **argv) {
     struct vouch_listener *listener;
     struct sigaction action = {.sa_handler = interrupted};
-    int r = vouch_server_new(NULL, &server);
-    if (r == 0)
-        r = add_methods();
-    if (r == 0)
-        r = publish(argv[1], 0600, NULL, &listener);
-    if (r == 0 && argc == 4)
-        r = publish(argv[2], 0666, &anybody, &listener);
-    if (r == 0 && argc == 4)
-        r = publish(argv[3], 0666, &root, &root_only);
+    int r = add_methods();
     if (r < 0)
-        return r;
+        return failed("methods", vouch_strerror(r));
+    if (publish(argv[1], 0600, NULL, &listener) != 0)
+        return 1;
+    if (argc == 4 && (publish(argv[2], 0666, &anybody, &listener) != 0 ||
+                      publish(argv[3], 0666, &root, &root_only) != 0))
+        return 1;
     sigaction(SIGTERM, &action, NULL);
     printf("ready\n");
     fflush(stdout);
-    return vouch_server_run(server);
+    r = vouch_server_run(server);
+    signal(SIGTERM, SIG_IGN); /* its handler uses the server */
+    return r < 0 ? failed("run", vouch_strerror(r)) : 0;
 }
 
 int main(int argc, char **argv) {
@@ -283,10 +285,10 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: server SOCKET [OPEN ROOT_ONLY]\n");
         return 2;
     }
-    int r = serve(argc, argv);
+    int r = vouch_server_new(NULL, &server);
     if (r < 0)
-        fprintf(stderr, "server: %s\n", vouch_strerror(r));
-    signal(SIGTERM, SIG_IGN); /* its handler uses the server */
+        return failed("new", vouch_strerror(r));
+    r = serve(argc, argv);
     vouch_server_free(server);
-    return r < 0;
+    return r;
 }
