@@ -74,17 +74,23 @@ static _Atomic uint64_t *os_map_wiped_page(void) {
     return NULL;
 }
 
+/* NULL: there is none. Decided once in a process: an epoch told with the page is never the one told
+ * without. */
 static _Atomic uint64_t *os_epoch_page(void) {
+    static _Atomic uint64_t none;
     static _Atomic(_Atomic uint64_t *) known;
     _Atomic uint64_t *page = atomic_load_explicit(&known, memory_order_acquire);
-    if (page)
-        return page;
-    page = os_map_wiped_page();
-    _Atomic uint64_t *first = NULL;
-    if (!page || atomic_compare_exchange_strong(&known, &first, page))
-        return page;
-    munmap((void *)page, sizeof(*page));
-    return first;
+    if (!page) {
+        _Atomic uint64_t *first = NULL;
+        _Atomic uint64_t *mapped = os_map_wiped_page();
+        page = mapped ? mapped : &none;
+        if (!atomic_compare_exchange_strong(&known, &first, page)) {
+            if (mapped)
+                munmap((void *)mapped, sizeof(*mapped));
+            page = first;
+        }
+    }
+    return page == &none ? NULL : page;
 }
 
 uint64_t os_process_epoch(void) {

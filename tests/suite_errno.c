@@ -142,6 +142,24 @@ Test(errnos, rpc, .timeout = 300) {
     check_all(scenarios_rpc);
 }
 
+/* What happens once in a process is not in the scenarios' repeated runs. Here: the page that tells
+ * a forked child from its parent. Objects made while there is none have to stay usable. */
+Test(errnos, fork_detection_does_not_change_its_mind) {
+    struct faults_plan plan = {.symbol = "madvise", .call = 1, .error = ENOMEM};
+    struct vouch_conn *conns[2];
+    unsigned hits;
+
+    support_baseline_begin();
+    faults_begin(&plan);
+    cr_assert_eq(vouch_conn_pair(NULL, conns), 0);
+    hits = faults_end();
+    cr_assert(hits == 1 || faults_count("madvise") == 0, "not the first use in this process");
+    cr_assert_eq(vouch_conn_write(conns[0], "x", 1), 0);
+    vouch_conn_free(conns[0]);
+    vouch_conn_free(conns[1]);
+    support_baseline_end();
+}
+
 /* The suite would notice: these forget something when things go wrong. */
 
 static int forgets_a_descriptor(const struct scenario_place *place) {
