@@ -14,7 +14,8 @@ static int echo(struct vouch_client *client, const char *word) {
         return r;
     }
     /* The bytes are used where they were received, until the reply is released. */
-    fwrite(reply.data, 1, reply.size, stdout);
+    if (reply.size > 0)
+        fwrite(reply.data, 1, reply.size, stdout);
     putchar('\n');
     vouch_reply_release(&reply);
     return 0;

@@ -18,12 +18,12 @@ static void on_reply(void *context, int result, const struct vouch_reply *reply,
                      const struct vouch_error *error) {
     (void)context;
     in_flight--;
-    if (result == 0) {
+    if (result != 0) {
+        failed++;
+        fprintf(stderr, "foreign_loop: %s\n", error->message);
+    } else if (reply->size > 0) {
         fwrite(reply->data, 1, reply->size, stdout);
-        return;
     }
-    failed++;
-    fprintf(stderr, "foreign_loop: %s\n", error->message);
 }
 
 /* poll(2) counts in milliseconds: rounded up, or it would come back a little early and spin. */
