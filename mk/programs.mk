@@ -49,8 +49,8 @@ ifeq ($(UNAME),Linux)
 WRAPS := $(shell cat tests/faults.wraps 2>/dev/null)
 TEST_LDFLAGS := $(WRAPS:%=-Wl,--wrap=%)
 else
-FAULT_SOURCES := $(addprefix tests/,suite_faults.c suite_short_io.c suite_errno.c suite_oom.c faults.c) \
-    $(wildcard tests/scenarios*.c)
+FAULT_SOURCES := $(addprefix tests/,suite_faults.c suite_syscalls.c suite_short_io.c suite_errno.c \
+    suite_oom.c faults.c) $(wildcard tests/scenarios*.c)
 TEST_SOURCES := $(filter-out $(FAULT_SOURCES),$(TEST_SOURCES))
 endif
 
