@@ -76,6 +76,8 @@ static int attach(struct vouch_client *client, struct vouch_conn *conn) {
     client->link.conn = conn;
     client->link.blocked = client->link.broken = false;
     client->stats.connects++;
+    if (client->loop)
+        os_wake_raise(&client->loop_wake); /* it has to watch another descriptor now */
     return 0;
 }
 

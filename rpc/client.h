@@ -36,6 +36,7 @@ struct client_call {
     struct client_sleeper *sleeper; /* whom to wake at the end */
     uint64_t tag;
     uint32_t serial;
+    unsigned intercepted; /* interceptors that have seen it begin, and are to see its end */
     bool done;
     int result;
     size_t request_size;

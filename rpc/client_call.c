@@ -144,16 +144,18 @@ static struct vouch_call_info info_of(const struct client_call *call) {
 static int run_before(struct vouch_client *client, struct client_call *call) {
     struct vouch_call_info info = info_of(call);
     int r = 0;
-    for (size_t i = 0; i < client->interceptor_count && r == 0; i++)
-        if (client->interceptors[i].before)
-            r = client->interceptors[i].before(client->interceptors[i].context, &info);
+    while (call->intercepted < client->interceptor_count && r == 0) {
+        const struct vouch_client_interceptor *one = &client->interceptors[call->intercepted++];
+        if (one->before)
+            r = one->before(one->context, &info);
+    }
     return r > 0 ? -EPERM : r;
 }
 
 static void run_after(struct vouch_client *client, struct client_call *call, int result) {
     struct vouch_call_info info = info_of(call);
     int64_t elapsed = vouch_now() - call->begun;
-    for (size_t i = client->interceptor_count; i-- > 0;)
+    for (size_t i = call->intercepted; i-- > 0;)
         if (client->interceptors[i].after)
             client->interceptors[i].after(client->interceptors[i].context, &info, result, elapsed);
 }
@@ -321,6 +323,8 @@ static int refuse_early(const struct vouch_client *client, struct vouch_buffer *
 int vouch_client_call_buffer(struct vouch_client *client, const char *method,
                              struct vouch_buffer *request, const struct vouch_call_options *options,
                              struct vouch_reply *ret_reply, struct vouch_error *ret_error) {
+    if (!request)
+        return error_set(ret_error, -EINVAL, "%s: there is no request", method);
     int r = refuse_early(client, request, ret_reply, ret_error);
     return r < 0 ? r : call_and_wait(client, method, request, false, options, ret_reply, ret_error);
 }
@@ -415,6 +419,10 @@ int vouch_client_call_async_buffer(struct vouch_client *client, const char *meth
     int r = refuse_early(client, request, NULL, NULL);
     if (r < 0)
         return r;
+    if (!request || !callback) {
+        vouch_buffer_unref(request);
+        return -EINVAL;
+    }
     struct client_call *call = new_record(client, method);
     if (!call) {
         vouch_buffer_unref(request);

@@ -52,6 +52,8 @@ void client_expire(struct vouch_client *client) {
     if (r < 0)
         client_complete_all(client, r);
     link_flush(&client->link); /* cancels */
+    if (client->link.blocked)
+        client_wake_driver(client); /* who may be another thread, waiting for input only */
 }
 
 /* Reads what is there and deals with it. Called without the lock, returns with it. */
@@ -65,6 +67,7 @@ static void read_available(struct vouch_client *client) {
         pthread_mutex_unlock(&client->link.lock);
     }
     pthread_mutex_lock(&client->link.lock);
+    link_flush(&client->link); /* pongs, and cancels that waited for the server's hello */
     if (client->link.broken && r == 0) {
         /* It does not take our bytes any more, and has said all that it had to say. */
         session_fail(&client->link.session, -ECONNRESET);
@@ -133,7 +136,8 @@ static bool loop_oversleeps(const struct vouch_client *client, int64_t deadline)
 
 void client_wake_for(struct vouch_client *client, int64_t deadline) {
     bool driver_oversleeps = client->driving && deadline < client->driving_until;
-    if (driver_oversleeps || client->link.blocked || loop_oversleeps(client, deadline))
+    if (driver_oversleeps || client->link.blocked || client->link.broken ||
+        loop_oversleeps(client, deadline))
         client_wake_driver(client);
 }
 
@@ -271,7 +275,9 @@ int vouch_client_wait(struct vouch_client *client, int64_t deadline) {
         return r;
     pthread_mutex_lock(&client->link.lock);
     int callbacks = 0;
-    while (r == 0 && (callbacks = client_run_callbacks(client)) == 0 && client->async_count > 0)
+    /* On a dead connection nothing is left to come: other threads run the callbacks that remain. */
+    while (r == 0 && (callbacks = client_run_callbacks(client)) == 0 && client->async_count > 0 &&
+           session_failure(&client->link.session) == 0)
         r = wait_once(client, &self, deadline);
     client_hand_over(client);
     if (r == 0)

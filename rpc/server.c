@@ -208,21 +208,21 @@ int vouch_server_add_method(struct vouch_server *server, const struct vouch_meth
 int vouch_server_add_listener(struct vouch_server *server, struct vouch_listener *listener) {
     if (os_process_epoch() != server->epoch)
         return -ECHILD;
-    if (state_of(server) > SERVER_RUNNING)
-        return -ESHUTDOWN;
     struct server_listener *added = mem_zalloc(server->allocator, sizeof(*added));
     if (!added)
         return -ENOMEM;
     added->source.kind = SOURCE_LISTENER;
     added->listener = listener;
     pthread_mutex_lock(&server->lock);
-    added->next = server->listeners;
-    server->listeners = added;
-    int r = timer_heap_reserve(&server->timers, server->timers.count + 8);
+    int r = state_of(server) > SERVER_RUNNING ? -ESHUTDOWN : 0;
+    if (r == 0)
+        r = timer_heap_reserve(&server->timers, server->timers.count + 8);
     if (r == 0)
         r = poller_add(server->poller, vouch_listener_get_fd(listener), POLLER_IN, added);
-    if (r < 0)
-        server->listeners = added->next;
+    if (r == 0) {
+        added->next = server->listeners;
+        server->listeners = added;
+    }
     pthread_mutex_unlock(&server->lock);
     if (r < 0)
         mem_free(server->allocator, added, sizeof(*added));

@@ -191,7 +191,7 @@ void server_call_run(struct vouch_call *call); /* no lock held */
 /* The server whose handler this thread is in, or NULL. */
 const struct vouch_server *server_of_this_thread(void);
 
-/* Marks it cancelled; server_notify is the caller's. */
-void server_call_cancel(struct vouch_call *call);
+/* Marks it cancelled; server_notify is the caller's. False: it was already. */
+bool server_call_cancel(struct vouch_call *call);
 
 #endif

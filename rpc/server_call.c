@@ -153,8 +153,11 @@ static int answer(struct vouch_call *call, struct vouch_buffer *reply, int resul
     r = gone ? -ECONNRESET : answer_result(r);
     count_answer(call, result, r);
     if (atomic_fetch_sub(&server->in_flight, 1) == 1 &&
-        atomic_load(&server->state) != SERVER_RUNNING)
+        atomic_load(&server->state) != SERVER_RUNNING) {
         server_notify(server);
+        if (server->looped)
+            poller_wake(server->poller); /* the loop may be waiting for just this to be done */
+    }
     if (call->kept)
         call_unref(call);
     return r;
@@ -302,9 +305,8 @@ void server_call_run(struct vouch_call *call) {
     call_unref(call);
 }
 
-void server_call_cancel(struct vouch_call *call) {
-    if (!atomic_exchange(&call->cancelled, true))
-        atomic_fetch_add_explicit(&call->conn->server->cancels, 1, memory_order_relaxed);
+bool server_call_cancel(struct vouch_call *call) {
+    return !atomic_exchange(&call->cancelled, true);
 }
 
 /* ---- what a handler asks ---- */

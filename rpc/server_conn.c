@@ -117,6 +117,8 @@ int server_conn_add(struct vouch_server *server, struct vouch_conn *connection) 
 
     enlist(conn);
     pthread_mutex_lock(&link->lock);
+    if (atomic_load(&server->state) == SERVER_STOPPED) /* server_cut_all may have missed it */
+        session_fail(&link->session, -ESHUTDOWN);
     server_conn_update(conn);
     pthread_mutex_unlock(&link->lock);
     server_conn_unref(conn);
@@ -225,7 +227,8 @@ static int next_call(struct server_conn *conn, struct vouch_call **ret_call) {
             vouch_buffer_unref(event.buffer);
             session_fail(&conn->link.session, -ENOMEM);
         } else {
-            server_call_cancel((struct vouch_call *)event.slot);
+            if (server_call_cancel((struct vouch_call *)event.slot))
+                atomic_fetch_add_explicit(&conn->server->cancels, 1, memory_order_relaxed);
             vouch_buffer_unref(event.buffer);
             cancelled = true;
         }
