@@ -21,7 +21,9 @@ valgrind: deps
 	@tools/deps valgrind
 	@+tools/check valgrind
 
-demo: demos
+demo:
+	@tools/deps build
+	@+$(SUB) demos
 	@demo/run $(OUT)/demo
 
 lint: deps
