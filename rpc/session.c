@@ -15,6 +15,7 @@
 #include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/pool.h"
+#include "lib/utf8.h"
 
 static struct session_slot *slot_of_node(struct idtable_node *node) {
     return (struct session_slot *)node; /* first member */
@@ -291,7 +292,7 @@ static void send_reply(struct session *s, struct vouch_buffer *body, const struc
     envelope_wrap(body, e);
     push_output(s, body);
     /* The peer does not read what it asks for. */
-    if (s->out_bytes > s->limits.output_hard)
+    if (s->out_bytes >= s->limits.output_hard)
         session_fail(s, -ENOBUFS);
 }
 
@@ -327,6 +328,15 @@ static size_t double_percents(char *text, size_t size) {
     return doubled;
 }
 
+/* What an error can do without: a method that is no text, which a Go client would refuse together
+ * with the error, and all text where the peer takes only less. */
+static void trim_error(const struct session *s, struct envelope *e) {
+    if (!utf8_valid((const uint8_t *)e->method, e->method_size))
+        e->method_size = 0;
+    if (envelope_size(e, 0) > session_max_send(s))
+        e->method_size = e->error_size = 0;
+}
+
 static int send_error(struct session *s, const struct session_slot *slot, int result,
                       const char *text) {
     char clean[2 * VOUCH_ERROR_TEXT_MAX + 1];
@@ -339,8 +349,9 @@ static int send_error(struct session *s, const struct session_slot *slot, int re
     }
     e.error = clean;
     e.error_size = size;
+    trim_error(s, &e);
     struct vouch_buffer *buffer;
-    int r = session_buffer(s->pool, size, &buffer);
+    int r = session_buffer(s->pool, e.error_size, &buffer);
     if (r < 0) {
         session_fail(s, r);
         return r;
@@ -393,6 +404,8 @@ bool session_wants_input(const struct session *s) {
 }
 
 bool session_has_message(const struct session *s) {
+    if (s->skipping && !chunk_decoder_skipping(&s->decoder))
+        return true;
     return s->decoder.end > s->decoder.begin && !vouch_chunk_decoder_partial(&s->decoder);
 }
 
@@ -403,7 +416,10 @@ int session_space(struct session *s, uint8_t **ret_space, size_t *ret_size) {
 }
 
 void session_commit(struct session *s, size_t size, int64_t now) {
+    bool skipping = chunk_decoder_skipping(&s->decoder);
     vouch_chunk_decoder_commit(&s->decoder, size);
+    if (skipping && !chunk_decoder_skipping(&s->decoder))
+        s->frame_deadline = VOUCH_FOREVER;
     if (s->frame_deadline == VOUCH_FOREVER && size > 0)
         s->frame_deadline = clock_add(now, s->limits.frame_timeout);
 }
@@ -453,10 +469,8 @@ static int answer_ping(struct session *s, uint32_t token, int64_t now) {
 }
 
 static int64_t deadline_of(const struct session *s, int64_t expires) {
-    int64_t deadline;
-    if (expires == 0 || expires == INT64_MAX)
-        return VOUCH_FOREVER;
-    return __builtin_sub_overflow(expires, s->wall_offset, &deadline) ? INT64_MIN : deadline;
+    bool none = expires == 0 || expires == INT64_MAX;
+    return none ? VOUCH_FOREVER : clock_add(expires, -s->wall_offset);
 }
 
 static int on_call(struct session *s, int64_t now, struct session_event *event) {
@@ -565,7 +579,6 @@ static int on_chunk(struct session *s, const struct vouch_chunk *chunk, int64_t 
     if (chunk->oversize == 0) {
         r = envelope_decode(chunk->data, chunk->size, &event->envelope);
     } else {
-        s->frame_deadline = clock_add(now, s->limits.frame_timeout); /* for the rest */
         envelope_decode_head(chunk->data, chunk->size, &event->envelope);
         if (event->envelope.id == 0)
             r = -EMSGSIZE;
@@ -588,11 +601,11 @@ static bool end_skipping(struct session *s, struct session_event *ret_event) {
     if (!s->skipping || chunk_decoder_skipping(&s->decoder))
         return false;
     s->skipping = false;
-    s->frame_deadline = VOUCH_FOREVER;
     *ret_event = s->skipped;
     return true;
 }
 
+/* A half message has its time from its first byte. */
 static void watch_frame(struct session *s, int64_t now) {
     if (!vouch_chunk_decoder_partial(&s->decoder))
         s->frame_deadline = VOUCH_FOREVER;
@@ -600,11 +613,16 @@ static void watch_frame(struct session *s, int64_t now) {
         s->frame_deadline = clock_add(now, s->limits.frame_timeout);
 }
 
-int session_next(struct session *s, int64_t now, struct session_event *ret_event) {
-    if (s->paused && session_wants_input(s)) {
-        s->paused = false;
-        s->frame_deadline = VOUCH_FOREVER;
-    }
+/* Input is wanted again: the time of a half message begins anew. */
+static void resume(struct session *s, int64_t now) {
+    if (!s->paused || !session_wants_input(s))
+        return;
+    s->paused = false;
+    s->frame_deadline = VOUCH_FOREVER;
+    watch_frame(s, now);
+}
+
+static int next_event(struct session *s, int64_t now, struct session_event *ret_event) {
     while (session_wants_input(s)) {
         struct vouch_chunk chunk;
         if (end_skipping(s, ret_event))
@@ -619,8 +637,14 @@ int session_next(struct session *s, int64_t now, struct session_event *ret_event
         if (r < 0)
             session_fail(s, r);
     }
-    watch_frame(s, now);
     return s->failure;
+}
+
+int session_next(struct session *s, int64_t now, struct session_event *ret_event) {
+    resume(s, now);
+    int r = next_event(s, now, ret_event);
+    watch_frame(s, now);
+    return r;
 }
 
 /* ---- time ---- */
@@ -645,6 +669,7 @@ static void expire_slot(struct session *s, struct session_slot *slot) {
 }
 
 int session_expire(struct session *s, int64_t now, struct session_event *ret_event) {
+    resume(s, now);
     struct timer *timer = timer_expire(&s->timers, now);
     if (timer) {
         *ret_event =
@@ -652,8 +677,7 @@ int session_expire(struct session *s, int64_t now, struct session_event *ret_eve
         expire_slot(s, ret_event->slot);
         return 1;
     }
-    if (s->stall_deadline <= now ||
-        (session_wants_input(s) && !s->paused && s->frame_deadline <= now))
+    if (s->stall_deadline <= now || (session_wants_input(s) && s->frame_deadline <= now))
         session_fail(s, -ETIMEDOUT);
     return s->failure;
 }

@@ -150,6 +150,9 @@ static void accept_call(struct side *side, const struct session_event *event) {
     cr_assert_not(request->used);
     request->used = true;
     request->buffer = event->buffer;
+    request->data = event->envelope.data;
+    request->size = event->envelope.data_size;
+    request->deadline = event->deadline;
     session_accept(&side->session, &request->slot, event);
 }
 
@@ -323,27 +326,32 @@ const char *side_sent(struct side *side) {
 
 /* ---- calls and answers ---- */
 
-static struct vouch_buffer *body_of(struct side *side, const char *body) {
+static struct vouch_buffer *body_of(struct side *side, const void *body, size_t size) {
     struct vouch_buffer *buffer;
-    size_t size = strlen(body);
     if (session_buffer(side->pool, size, &buffer) < 0)
         return NULL;
-    memcpy(buffer->data, body, size);
+    if (size > 0)
+        memcpy(buffer->data, body, size);
     buffer->size = size;
     return buffer;
 }
 
-int side_call_until(struct side *side, const char *method, const char *body, int64_t deadline) {
+int side_call_bytes(struct side *side, const char *method, const void *body, size_t size,
+                    int64_t deadline) {
     size_t i = 0;
     while (i < SIDE_CALLS - 1 && side->call_used[i])
         i++;
     cr_assert_not(side->call_used[i]);
-    struct vouch_buffer *buffer = body_of(side, body);
+    struct vouch_buffer *buffer = body_of(side, body, size);
     if (!buffer)
         return -ENOMEM;
     int r = session_call(&side->session, &side->calls[i], method, buffer, deadline, NULL);
     side->call_used[i] = r == 0;
     return r;
+}
+
+int side_call_until(struct side *side, const char *method, const char *body, int64_t deadline) {
+    return side_call_bytes(side, method, body, strlen(body), deadline);
 }
 
 int side_call(struct side *side, const char *method, const char *body) {
@@ -379,8 +387,12 @@ static int finish(struct side_request *request, int r) {
 }
 
 int side_reply(struct side *side, uint32_t id, const char *body) {
+    return side_reply_bytes(side, id, body, strlen(body));
+}
+
+int side_reply_bytes(struct side *side, uint32_t id, const void *body, size_t size) {
     struct side_request *request = side_request(side, id);
-    struct vouch_buffer *buffer = body_of(side, body);
+    struct vouch_buffer *buffer = body_of(side, body, size);
     if (!buffer)
         return -ENOMEM;
     return finish(request, session_reply(&side->session, &request->slot, buffer));

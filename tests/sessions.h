@@ -44,6 +44,9 @@ void wire_message(struct wire *wire, const struct envelope *envelope);
 struct side_request {
     struct session_slot slot;
     struct vouch_buffer *buffer;
+    const uint8_t *data;
+    size_t size;
+    int64_t deadline; /* as the event had it */
     bool used;
 };
 
@@ -85,12 +88,15 @@ size_t side_take(struct side *side, uint8_t *ret_bytes, size_t room);
 /* session_call with a text for a body, in a slot that is free; `deadline` after now. */
 int side_call_until(struct side *side, const char *method, const char *body, int64_t deadline);
 int side_call(struct side *side, const char *method, const char *body); /* for ever */
-struct session_slot *side_slot(struct side *side, uint32_t id);         /* of a call of ours */
+int side_call_bytes(struct side *side, const char *method, const void *body, size_t size,
+                    int64_t deadline);
+struct session_slot *side_slot(struct side *side, uint32_t id); /* of a call of ours */
 void side_abandon(struct side *side, uint32_t id);
 
 /* session_reply, session_reply_error, session_watch of a call that was accepted. */
 struct side_request *side_request(struct side *side, uint32_t id);
 int side_reply(struct side *side, uint32_t id, const char *body);
+int side_reply_bytes(struct side *side, uint32_t id, const void *body, size_t size);
 int side_fail(struct side *side, uint32_t id, int result, const char *text);
 
 /* Delivers what each has sent to the other until neither has more to say. */
