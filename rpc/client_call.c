@@ -100,7 +100,16 @@ static void record_put(struct vouch_client *client, struct client_call *call) {
 
 /* ---- what the caller is told ---- */
 
-static void describe(const struct vouch_client *client, const struct client_call *call, int result,
+/* A server that closes without a word has not admitted us, or has died: it can't say which. */
+static const char *how_it_is_gone(struct vouch_client *client) {
+    pthread_mutex_lock(&client->link.lock);
+    bool silent = client->link.bytes_received == 0;
+    pthread_mutex_unlock(&client->link.lock);
+    return silent ? "the server closed the connection without a word: it may not admit us"
+                  : "the server is gone";
+}
+
+static void describe(struct vouch_client *client, const struct client_call *call, int result,
                      struct vouch_error *error) {
     if (!error || result == 0)
         return;
@@ -123,7 +132,7 @@ static void describe(const struct vouch_client *client, const struct client_call
         error_set(error, result, "%s: %zu bytes or more wait to be sent, the maximum", method,
                   client->limits.output_hard);
     } else if (result == -ECONNRESET) {
-        error_set(error, result, "%s: the server is gone", method);
+        error_set(error, result, "%s: %s", method, how_it_is_gone(client));
     } else if (result == VOUCH_E_METHOD_NAME) {
         error_set(error, result, "the method's name is empty, longer than %d bytes, or not UTF-8",
                   ENVELOPE_METHOD_MAX);

@@ -794,3 +794,28 @@ Test(client_call, an_interceptor_refuses) {
     cr_assert_eq(rpc_stats(&stage).calls, 0, "nothing was sent");
     close_both();
 }
+
+/* ---- a server that is gone ---- */
+
+Test(client_call, who_is_refused_at_the_door_is_told_more_than_that_the_server_is_gone) {
+    const struct vouch_policy nobody = {NULL, 0};
+    struct vouch_listen_options listen = {VOUCH_OPTIONS(listen), .policy = &nobody};
+    struct vouch_error error;
+    support_baseline_begin();
+    rpc_stage_open(&stage, NULL);
+    rpc_stage_listen(&stage, &listen);
+    cr_assert_eq(vouch_client_dial(stage.path, NULL, NULL, &client, NULL), 0);
+    cr_assert_eq(vouch_client_call(client, "echo", NULL, 0, NULL, NULL, &error), -ECONNRESET);
+    cr_assert_not_null(strstr(error.message, "may not admit us"));
+    close_both();
+}
+
+Test(client_call, once_the_server_has_answered_a_lost_one_is_just_gone) {
+    struct vouch_error error;
+    open_both();
+    rpc_check_call(client, "echo", "hello", 0, "hello");
+    vouch_server_stop(stage.server, 0);
+    cr_assert_eq(vouch_client_call(client, "echo", NULL, 0, NULL, NULL, &error), -ECONNRESET);
+    cr_assert_not_null(strstr(error.message, "the server is gone"));
+    close_both();
+}
