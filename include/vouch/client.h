@@ -69,7 +69,8 @@ struct vouch_client_options {
 };
 
 /* Connects and makes a client. `dial_options`, `options` and `ret_error` may be NULL. Errors of
- * vouch_dial and vouch_client_new. */
+ * vouch_dial and vouch_client_new. A server whose policy refuses us closes the connection: the
+ * first call then answers -ECONNRESET. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_client_dial(const char *address,
                                                  const struct vouch_dial_options *dial_options,
                                                  const struct vouch_client_options *options,

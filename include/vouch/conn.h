@@ -40,7 +40,8 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_conn_from_fd(int fd, const struct vouch_con
                                                   struct vouch_conn **ret_conn);
 
 /* Two connections that are each other's peer (socketpair(2)). Both identities are this process.
- * Errors as vouch_conn_from_fd. */
+ * Errors as vouch_conn_from_fd. For a parent and its forked child use socketpair(2) and, after the
+ * fork, vouch_conn_from_fd in each: what was made before a fork stays the parent's. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_conn_pair(const struct vouch_conn_options *options,
                                                struct vouch_conn *ret_conns[2]);
 

@@ -51,8 +51,9 @@ extern "C" {
 #define VOUCH_E_NO_ACTIVATION                                                                      \
     (-10017) /* LISTEN_FDS / LISTEN_PID do not offer such a descriptor to this process */
 #define VOUCH_E_METHOD_EXISTS (-10018) /* a method of that name is registered already */
-#define VOUCH_E_METHOD_NAME                                                                        \
-    (-10019) /* a method name is empty, too long, or has a character outside [A-Za-z0-9_.-/] */
+/* A method name is empty, too long, or has a character that is not allowed: a server registers
+ * A-Z a-z 0-9 _ . - /, a client calls any UTF-8, which a foreign server may use. */
+#define VOUCH_E_METHOD_NAME (-10019)
 
 /* What a server answers. 1 to 4 are the wire's (see docs/protocol.md); from 5 up they are sent only
  * to peers that know them, others get the nearest of 1 to 4. */

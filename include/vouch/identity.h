@@ -37,7 +37,7 @@ struct vouch_identity {
     pid_t pid;           /* 0 when unknown, e.g. of a process in another pid namespace */
     int pidfd;           /* -1 when unknown; owned by the identity */
     bool uid_unmapped;   /* uid is the kernel's overflow uid: a user that this user namespace has no
-                            number for */
+                            number for, or `nobody`, who usually shares it (65534) */
     size_t group_count;  /* supplementary groups; the primary one is not among them unless the
                             process listed it */
     const gid_t *groups; /* NULL when there are none */

@@ -104,8 +104,8 @@ struct vouch_method {
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_method(struct vouch_server *server,
                                                        const struct vouch_method *method);
 
-/* Serves whoever the listener admits. Takes it over on success only. Before or while serving. 0,
- * -ENOMEM, -ESHUTDOWN, errnos. */
+/* Serves whoever the listener admits. Takes it over on success only; its statistics may still be
+ * asked for until vouch_server_free. Before or while serving. 0, -ENOMEM, -ESHUTDOWN, errnos. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_listener(struct vouch_server *server,
                                                          struct vouch_listener *listener);
 
