@@ -52,12 +52,11 @@ static int check_directory(const struct publisher *publisher) {
         return 0;
     /* The sticky bit does not help: it keeps others from deleting our socket, not from being there
      * first. */
-    return error_set(publisher->error, VOUCH_E_PARENT_UNSAFE,
-                     "others may change the parent directory: it belongs to uid %ld and has mode "
-                     "%04o, expected owner %ld or 0 and "
-                     "no write permission for group and others: %s",
-                     (long)status.st_uid, (unsigned)status.st_mode & 07777, (long)geteuid(),
-                     publisher->address->text);
+    return error_set(
+        publisher->error, VOUCH_E_PARENT_UNSAFE,
+        "others may change the parent directory, which belongs to uid %ld and has mode "
+        "%04o: expected it to be ours or root's, writable for its owner only: %s",
+        (long)status.st_uid, (unsigned)status.st_mode & 07777, publisher->address->text);
 }
 
 static int open_directory(struct publisher *publisher) {
