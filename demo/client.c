@@ -287,7 +287,7 @@ static void scene_refused(struct vouch_client *client) {
         check(attempts[AT_PRIVATE].result == -EACCES, "mode, to connect: %s",
               attempts[AT_PRIVATE].text);
     check(attempts[AT_ROOT_ONLY].result == -ECONNRESET && r == 0 && refused == before + 1,
-          "policy, to connect: closed and counted, the call says: %s", attempts[AT_ROOT_ONLY].text);
+          "policy, to connect: %s", attempts[AT_ROOT_ONLY].text);
     check(attempts[AT_ADMIN].result == VOUCH_REMOTE_REFUSED, "policy, a method: %s",
           attempts[AT_ADMIN].text);
     check(attempts[AT_OPEN].result == 0, "allowed, another: %s", attempts[AT_OPEN].text);
