@@ -1,0 +1,605 @@
+/* SPDX-License-Identifier: MIT */
+/* A server's life: options, what it serves, start, stop, foreign loop, statistics, a fork. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <vouch/chunk.h>
+
+#include "lib/clock.h"
+#include "tests/harness.h"
+#include "tests/peers.h"
+#include "tests/rpc_support.h"
+
+static struct rpc_stage stage;
+static struct vouch_client *client;
+
+static void open_both(void) {
+    support_baseline_begin();
+    rpc_stage_open(&stage, NULL);
+    client = rpc_stage_client(&stage, NULL);
+}
+
+static void close_both(void) {
+    vouch_client_free(client);
+    client = NULL;
+    rpc_stage_close(&stage);
+    support_baseline_end();
+}
+
+/* ---- options ---- */
+
+static void check_options(const struct vouch_server_options *options, int expected) {
+    struct vouch_server *server;
+    int r = vouch_server_new(options, &server);
+    cr_assert_eq(r, expected);
+    if (r == 0)
+        vouch_server_free(server);
+}
+
+#define CHECK_OPTION(Expected, ...)                                                                \
+    do {                                                                                           \
+        struct vouch_server_options checked = {VOUCH_OPTIONS(checked), __VA_ARGS__};               \
+        check_options(&checked, Expected);                                                         \
+    } while (0)
+
+Test(server, options_at_their_bounds_and_one_past) {
+    support_baseline_begin();
+    static const struct vouch_server_interceptor interceptors[17];
+    check_options(NULL, 0);
+    CHECK_OPTION(0, .max_request = VOUCH_CHUNK_SIZE_BOUND, .max_reply = VOUCH_CHUNK_SIZE_BOUND,
+                 .drain_max = VOUCH_CHUNK_SIZE_BOUND);
+    CHECK_OPTION(-EINVAL, .max_request = VOUCH_CHUNK_SIZE_BOUND + 1);
+    CHECK_OPTION(-EINVAL, .max_reply = VOUCH_CHUNK_SIZE_BOUND + 1);
+    CHECK_OPTION(-EINVAL, .drain_max = VOUCH_CHUNK_SIZE_BOUND + 1);
+    CHECK_OPTION(0, .max_calls = VOUCH_SERVER_CALLS_BOUND);
+    CHECK_OPTION(-EINVAL, .max_calls = VOUCH_SERVER_CALLS_BOUND + 1);
+    CHECK_OPTION(0, .workers = VOUCH_SERVER_WORKERS_BOUND,
+                 .workers_max = VOUCH_SERVER_WORKERS_BOUND);
+    CHECK_OPTION(-EINVAL, .workers = VOUCH_SERVER_WORKERS_BOUND + 1);
+    CHECK_OPTION(-EINVAL, .workers_max = VOUCH_SERVER_WORKERS_BOUND + 1);
+    CHECK_OPTION(0, .interceptors = interceptors, .interceptor_count = 16);
+    CHECK_OPTION(-EINVAL, .interceptors = interceptors, .interceptor_count = 17);
+    CHECK_OPTION(-EINVAL, .interceptor_count = 1);
+    CHECK_OPTION(-EINVAL, .stall_timeout = -1);
+    CHECK_OPTION(-EINVAL, .frame_timeout = -1);
+    CHECK_OPTION(-EINVAL, .drain_timeout = -1);
+    support_baseline_end();
+}
+
+Test(server, uses_the_pool_and_the_allocator_it_is_given) {
+    support_baseline_begin();
+    struct support_allocator allocator;
+    struct vouch_pool *pool;
+    support_allocator_init(&allocator);
+    struct vouch_pool_options pool_options = {VOUCH_OPTIONS(pool_options),
+                                              .allocator = &allocator.allocator};
+    cr_assert_eq(vouch_pool_new(&pool_options, &pool), 0);
+    struct vouch_server_options options = {VOUCH_OPTIONS(options),
+                                           .allocator = &allocator.allocator, .pool = pool};
+    rpc_stage_open(&stage, &options);
+    vouch_pool_unref(pool);
+    cr_assert_eq(vouch_server_get_pool(stage.server), pool);
+    client = rpc_stage_client(&stage, NULL);
+    rpc_check_call(client, "echo", "x", 0, "x");
+    vouch_client_free(client);
+    rpc_stage_close(&stage);
+    support_allocator_check(&allocator);
+    support_baseline_end();
+}
+
+/* ---- methods ---- */
+
+static int nothing(void *context, struct vouch_call *call) {
+    (void)context;
+    (void)call;
+    return 0;
+}
+
+static int add(const char *name) {
+    return vouch_server_add_method(stage.server,
+                                   &(struct vouch_method){.name = name, .handler = nothing});
+}
+
+Test(server, names_of_methods) {
+    support_baseline_begin();
+    rpc_stage_init(&stage, NULL);
+    char name[257];
+    memset(name, 'n', sizeof(name));
+    name[255] = '\0';
+    cr_assert_eq(add(name), 0);
+    cr_assert_eq(add(name), VOUCH_E_METHOD_EXISTS);
+    name[255] = 'n';
+    name[256] = '\0';
+    cr_assert_eq(add(name), VOUCH_E_METHOD_NAME);
+    cr_assert_eq(add(""), VOUCH_E_METHOD_NAME);
+    cr_assert_eq(add("a b"), VOUCH_E_METHOD_NAME);
+    cr_assert_eq(add("caf\xc3\xa9"), VOUCH_E_METHOD_NAME);
+    cr_assert_eq(add("/Az_09.-"), 0);
+    cr_assert_eq(add("echo"), VOUCH_E_METHOD_EXISTS);
+    cr_assert_eq(add("Echo"), 0, "compared exactly");
+    cr_assert_eq(vouch_server_add_method(stage.server, &(struct vouch_method){.name = "x"}),
+                 -EINVAL, "no handler");
+    cr_assert_eq(vouch_server_start(stage.server), 0);
+    cr_assert_eq(add("late"), -EBUSY);
+    rpc_stage_close(&stage);
+    support_baseline_end();
+}
+
+/* ---- start and stop ---- */
+
+Test(server, starts_once) {
+    support_baseline_begin();
+    rpc_stage_open(&stage, NULL);
+    cr_assert_eq(vouch_server_start(stage.server), -EBUSY);
+    cr_assert_eq(vouch_server_run(stage.server), -EBUSY);
+    cr_assert_eq(vouch_server_get_fd(stage.server), -EBUSY);
+    cr_assert_eq(vouch_server_stop(stage.server, 0), 0);
+    cr_assert_eq(vouch_server_stop(stage.server, 0), 0, "twice is the same");
+    cr_assert_eq(vouch_server_start(stage.server), -ESHUTDOWN);
+    cr_assert_eq(vouch_server_run(stage.server), -ESHUTDOWN);
+    struct vouch_conn *conns[2];
+    cr_assert_eq(vouch_conn_pair(NULL, conns), 0);
+    cr_assert_eq(vouch_server_add_conn(stage.server, conns[0]), -ESHUTDOWN);
+    vouch_conn_free(conns[0]);
+    vouch_conn_free(conns[1]);
+    char path[SUPPORT_PATH_MAX];
+    struct vouch_listener *listener = peers_must_listen(support_temp_path(path, "s"), NULL);
+    cr_assert_eq(vouch_server_add_listener(stage.server, listener), -ESHUTDOWN);
+    vouch_listener_free(listener);
+    cr_assert_eq(add("late"), -EBUSY);
+    rpc_stage_close(&stage);
+    support_baseline_end();
+}
+
+Test(server, never_started_is_freed_with_all_it_has) {
+    support_baseline_begin();
+    rpc_stage_init(&stage, NULL);
+    rpc_stage_listen(&stage, NULL);
+    int fd = rpc_stage_raw(&stage);
+    rpc_raw_send(fd, &(struct rpc_message){.id = 1, .method = "echo"});
+    rpc_stage_close(&stage);
+    rpc_raw_expect_end(fd);
+    close(fd);
+    vouch_server_free(NULL);
+    support_baseline_end();
+}
+
+Test(server, what_is_added_before_and_while_serving_is_served) {
+    support_baseline_begin();
+    rpc_stage_init(&stage, NULL);
+    struct vouch_client *early = rpc_stage_client(&stage, NULL);
+    cr_assert_eq(vouch_server_start(stage.server), 0);
+    rpc_stage_listen(&stage, NULL);
+    rpc_check_call(early, "echo", "early", 0, "early");
+    cr_assert_eq(vouch_client_dial(stage.path, NULL, NULL, &client, NULL), 0);
+    rpc_check_call(client, "echo", "late", 0, "late");
+    vouch_client_free(early);
+    close_both();
+}
+
+Test(server, a_stop_lets_what_is_in_flight_complete) {
+    open_both();
+    struct rpc_caller caller;
+    rpc_caller_start(&caller, client, "block", NULL);
+    rpc_latch_wait(&stage.entered, 1);
+    rpc_latch_raise(&stage.go);
+    cr_assert_eq(vouch_server_stop(stage.server, RPC_PATIENCE), 0);
+    cr_assert_eq(rpc_caller_join(&caller), 0);
+    rpc_check_call(client, "echo", "", -ECONNRESET, NULL);
+    close_both();
+}
+
+static void *stop_patiently(void *context) {
+    (void)context;
+    return (void *)(intptr_t)vouch_server_stop(stage.server, RPC_PATIENCE);
+}
+
+Test(server, while_it_stops_new_calls_are_refused_and_connections_too) {
+    support_baseline_begin();
+    rpc_stage_open(&stage, NULL);
+    rpc_stage_listen(&stage, NULL);
+    cr_assert_eq(vouch_client_dial(stage.path, NULL, NULL, &client, NULL), 0);
+    struct rpc_outcome outcome;
+    rpc_call_async(client, "keep", "", NULL, &outcome, NULL);
+    rpc_latch_wait(&stage.entered, 1);
+    pthread_t stopper = support_thread_start(stop_patiently, NULL);
+    RPC_EVENTUALLY(!peers_exists(stage.path));
+    rpc_check_call(client, "echo", "", VOUCH_REMOTE_UNAVAILABLE, NULL);
+    cr_assert_not(vouch_call_is_cancelled(stage.kept[0]));
+    struct vouch_client *late;
+    cr_assert_eq(vouch_client_dial(stage.path, NULL, NULL, &late, NULL), -ENOENT);
+    cr_assert_eq(vouch_call_reply(stage.kept[0], "done", 4), 0);
+    cr_assert_eq((intptr_t)support_thread_join(stopper), 0);
+    rpc_wait_callbacks(client, 1);
+    cr_assert_eq(outcome.result, 0);
+    cr_assert_eq(outcome.size, 4);
+    close_both();
+}
+
+Test(server, a_stop_cuts_off_what_does_not_complete) {
+    open_both();
+    struct rpc_outcome outcomes[2];
+    int64_t begun = vouch_now();
+    rpc_call_async(client, "wait", "", NULL, &outcomes[0], NULL);
+    rpc_call_async(client, "keep", "", NULL, &outcomes[1], NULL);
+    rpc_latch_wait(&stage.entered, 2);
+    cr_assert_eq(vouch_server_stop(stage.server, VOUCH_MILLISECONDS(20)), -ETIMEDOUT);
+    rpc_latch_wait(&stage.cancelled, 1);
+    cr_assert(vouch_call_is_cancelled(stage.kept[0]));
+    cr_assert_eq(vouch_call_reply(stage.kept[0], "", 0), -ECONNRESET);
+    cr_assert_eq(vouch_server_stop(stage.server, 0), -ETIMEDOUT, "the same as the first");
+    rpc_wait_callbacks(client, 2);
+    cr_assert_eq(outcomes[0].result, -ECONNRESET);
+    cr_assert_eq(outcomes[1].result, -ECONNRESET);
+    cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
+    close_both();
+}
+
+/* Answered calls whose answers the client has not taken yet are not complete. */
+Test(server, a_stop_waits_for_answers_to_be_taken) {
+    support_baseline_begin();
+    rpc_stage_open(&stage, NULL);
+    int fd = rpc_stage_raw(&stage);
+    rpc_raw_send(fd, &(struct rpc_message){.id = 1,
+                                           .expires = rpc_wall_in(RPC_PATIENCE),
+                                           .method = "size",
+                                           .data = "3000000",
+                                           .size = 7});
+    RPC_EVENTUALLY(rpc_stats(&stage).errors[0] == 1);
+    pthread_t stopper = support_thread_start(stop_patiently, NULL);
+    struct rpc_received reply;
+    rpc_raw_expect(fd, &reply);
+    cr_assert_eq(reply.envelope.data_size, 3000000);
+    rpc_received_free(&reply);
+    cr_assert_eq((intptr_t)support_thread_join(stopper), 0);
+    rpc_raw_expect_end(fd);
+    close(fd);
+    rpc_stage_close(&stage);
+    support_baseline_end();
+}
+
+static int stop_inside(void *context, struct vouch_call *call) {
+    (void)call;
+    return *(int *)context = vouch_server_stop(stage.server, 0);
+}
+
+Test(server, a_handler_cannot_wait_for_itself) {
+    support_baseline_begin();
+    rpc_stage_init(&stage, NULL);
+    int r = 0;
+    struct vouch_method method = {.name = "stop", .handler = stop_inside, .context = &r};
+    cr_assert_eq(vouch_server_add_method(stage.server, &method), 0);
+    cr_assert_eq(vouch_server_start(stage.server), 0);
+    client = rpc_stage_client(&stage, NULL);
+    rpc_check_call(client, "stop", "", VOUCH_REMOTE_SERVER, NULL);
+    cr_assert_eq(r, -EDEADLK);
+    rpc_check_call(client, "echo", "", 0, "");
+    close_both();
+}
+
+static int interrupt_inside(void *context, struct vouch_call *call) {
+    (void)context;
+    (void)call;
+    vouch_server_interrupt(stage.server);
+    return 0;
+}
+
+static void *run_server(void *context) {
+    (void)context;
+    return (void *)(intptr_t)vouch_server_run(stage.server);
+}
+
+Test(server, a_handler_may_interrupt_instead) {
+    support_baseline_begin();
+    rpc_stage_init(&stage, NULL);
+    struct vouch_method method = {.name = "interrupt", .handler = interrupt_inside};
+    cr_assert_eq(vouch_server_add_method(stage.server, &method), 0);
+    client = rpc_stage_client(&stage, NULL);
+    pthread_t runner = support_thread_start(run_server, NULL);
+    rpc_check_call(client, "interrupt", "", 0, "");
+    cr_assert_eq((intptr_t)support_thread_join(runner), 0);
+    close_both();
+}
+
+Test(server, a_stop_of_another_thread_ends_run) {
+    support_baseline_begin();
+    rpc_stage_init(&stage, NULL);
+    client = rpc_stage_client(&stage, NULL);
+    pthread_t runner = support_thread_start(run_server, NULL);
+    rpc_check_call(client, "echo", "", 0, "");
+    cr_assert_eq(vouch_server_stop(stage.server, RPC_PATIENCE), 0);
+    cr_assert_eq((intptr_t)support_thread_join(runner), 0);
+    close_both();
+}
+
+static void on_signal(int number) {
+    (void)number;
+    vouch_server_interrupt(stage.server);
+}
+
+static int signal_parent(void *context) {
+    return kill(*(pid_t *)context, SIGTERM) == 0 ? 0 : 1;
+}
+
+Test(server, a_signal_handler_ends_run_with_a_drain) {
+    support_baseline_begin();
+    struct vouch_server_options options = {VOUCH_OPTIONS(options),
+                                           .drain_timeout = VOUCH_MILLISECONDS(20)};
+    rpc_stage_init(&stage, &options);
+    client = rpc_stage_client(&stage, NULL);
+    struct sigaction action = {.sa_handler = on_signal}, before;
+    pid_t self = getpid();
+    cr_assert_eq(sigaction(SIGTERM, &action, &before), 0);
+    struct rpc_outcome outcome;
+    rpc_call_async(client, "wait", "", NULL, &outcome, NULL);
+    pid_t child = peers_start(signal_parent, &self);
+    int64_t begun = vouch_now();
+    cr_assert_eq(vouch_server_run(stage.server), -ETIMEDOUT, "a call was cut off");
+    cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
+    cr_assert_eq(peers_wait(child), 0);
+    cr_assert_eq(sigaction(SIGTERM, &before, NULL), 0);
+    close_both();
+}
+
+/* ---- a foreign loop ---- */
+
+/* One turn of a loop that waits at most `most`. */
+static int turn(int64_t most) {
+    struct pollfd poller = {.fd = vouch_server_get_fd(stage.server),
+                            .events = vouch_server_get_events(stage.server)};
+    cr_assert_geq(poller.fd, 0);
+    int64_t timeout = vouch_server_get_timeout(stage.server);
+    int64_t wait = timeout < most ? timeout : most;
+    (void)poll(&poller, 1, clock_poll_timeout(vouch_now(), vouch_deadline_in(wait)));
+    return vouch_server_process(stage.server);
+}
+
+static void *call_ten_times(void *context) {
+    for (int i = 0; i < 10; i++)
+        rpc_check_call(context, i % 2 ? "echo" : "quick", "in a loop", 0, "in a loop");
+    vouch_server_interrupt(stage.server);
+    return NULL;
+}
+
+Test(server, serves_in_a_foreign_loop_until_interrupted) {
+    support_baseline_begin();
+    rpc_stage_init(&stage, NULL);
+    cr_assert_eq(vouch_server_process(stage.server), -EINVAL, "no loop yet");
+    cr_assert_geq(vouch_server_get_fd(stage.server), 0);
+    cr_assert_eq(vouch_server_start(stage.server), -EBUSY);
+    rpc_stage_listen(&stage, NULL);
+    cr_assert_eq(vouch_client_dial(stage.path, NULL, NULL, &client, NULL), 0);
+    pthread_t caller = support_thread_start(call_ten_times, client);
+    int r;
+    int64_t begun = vouch_now();
+    while ((r = turn(RPC_PATIENCE)) == 0)
+        cr_assert_lt(vouch_now() - begun, RPC_PATIENCE);
+    cr_assert_eq(r, -ESHUTDOWN);
+    cr_assert_eq(vouch_server_process(stage.server), -ESHUTDOWN);
+    support_thread_join(caller);
+    cr_assert_not(peers_exists(stage.path));
+    close_both();
+}
+
+static void *answer_kept(void *context) {
+    (void)context;
+    cr_assert_eq(vouch_call_reply(stage.kept[0], "", 0), 0);
+    return NULL;
+}
+
+/* Its drain ends with the last answer, of whatever thread, and not at the drain's timeout. */
+Test(server, a_loop_that_drains_is_woken_by_the_last_answer) {
+    support_baseline_begin();
+    struct vouch_server_options options = {VOUCH_OPTIONS(options),
+                                           .drain_timeout = VOUCH_SECONDS(55)};
+    rpc_stage_init(&stage, &options);
+    client = rpc_stage_client(&stage, NULL);
+    struct rpc_outcome outcome;
+    rpc_call_async(client, "keep", "", NULL, &outcome, NULL);
+    while (atomic_load(&stage.kept_count) == 0)
+        cr_assert_eq(turn(RPC_PATIENCE), 0);
+    vouch_server_interrupt(stage.server);
+    cr_assert_eq(turn(RPC_PATIENCE), 0, "it drains");
+    while (turn(0) == 0 && vouch_server_get_timeout(stage.server) == 0)
+        continue;
+    pthread_t answerer = support_thread_start(answer_kept, NULL);
+    int r;
+    int64_t begun = vouch_now();
+    while ((r = turn(VOUCH_SECONDS(50))) == 0)
+        continue;
+    cr_assert_eq(r, -ESHUTDOWN);
+    cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
+    support_thread_join(answerer);
+    close_both();
+}
+
+Test(server, a_loop_cuts_off_at_the_end_of_its_drain) {
+    support_baseline_begin();
+    struct vouch_server_options options = {VOUCH_OPTIONS(options),
+                                           .drain_timeout = VOUCH_MILLISECONDS(20)};
+    rpc_stage_init(&stage, &options);
+    client = rpc_stage_client(&stage, NULL);
+    struct rpc_outcome outcome;
+    rpc_call_async(client, "keep", "", NULL, &outcome, NULL);
+    while (atomic_load(&stage.kept_count) == 0)
+        cr_assert_eq(turn(RPC_PATIENCE), 0);
+    vouch_server_interrupt(stage.server);
+    int r;
+    int64_t begun = vouch_now();
+    while ((r = turn(RPC_PATIENCE)) == 0)
+        continue;
+    cr_assert_eq(r, -ESHUTDOWN);
+    cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
+    cr_assert_eq(vouch_call_reply(stage.kept[0], "", 0), -ECONNRESET);
+    close_both();
+}
+
+Test(server, a_stop_drains_a_loops_server_on_the_stopping_thread) {
+    support_baseline_begin();
+    rpc_stage_init(&stage, NULL);
+    cr_assert_geq(vouch_server_get_fd(stage.server), 0);
+    client = rpc_stage_client(&stage, NULL);
+    rpc_stage_listen(&stage, NULL);
+    cr_assert_eq(vouch_server_stop(stage.server, 0), 0);
+    cr_assert_eq(vouch_server_process(stage.server), -ESHUTDOWN);
+    close_both();
+}
+
+/* ---- statistics ---- */
+
+Test(server, counts_what_it_does) {
+    open_both();
+    struct vouch_server_stats stats = rpc_stats(&stage);
+    cr_assert_eq(stats.connections, 1);
+    cr_assert_eq(stats.live_connections, 1);
+    cr_assert_geq(stats.workers, 2);
+    cr_assert_eq(stats.calls, 0);
+    rpc_check_call(client, "echo", "12345", 0, NULL);
+    rpc_check_call(client, "result", "3", VOUCH_REMOTE_BAD_DATA, NULL);
+    rpc_check_call(client, "none", "", VOUCH_REMOTE_METHOD_NOT_FOUND, NULL);
+    struct rpc_outcome outcome;
+    rpc_call_async(client, "keep", "", NULL, &outcome, NULL);
+    rpc_latch_wait(&stage.entered, 1);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 1);
+    stats = rpc_stats(&stage);
+    cr_assert_eq(stats.calls, 4);
+    cr_assert_eq(stats.errors[0], 1);
+    cr_assert_eq(stats.errors[VOUCH_REMOTE_BAD_DATA], 1);
+    cr_assert_eq(stats.errors[VOUCH_REMOTE_METHOD_NOT_FOUND], 1);
+    cr_assert_gt(stats.bytes_received, 5);
+    cr_assert_gt(stats.bytes_sent, 5);
+    vouch_client_free(client);
+    RPC_EVENTUALLY(rpc_stats(&stage).live_connections == 0);
+    cr_assert_eq(vouch_call_reply(stage.kept[0], "", 0), -ECONNRESET);
+    stats = rpc_stats(&stage);
+    cr_assert_eq(stats.lost, 1);
+    cr_assert_eq(stats.cancels, 0, "nobody cancelled");
+    cr_assert_eq(stats.in_flight, 0);
+    cr_assert_eq(stats.connections, 1);
+    cr_assert_gt(stats.bytes_received, 5, "those of connections that are gone too");
+    rpc_stage_close(&stage);
+    support_baseline_end();
+}
+
+static uint64_t sum(const uint64_t *numbers, size_t count) {
+    uint64_t total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += numbers[i];
+    return total;
+}
+
+Test(server, each_method_has_a_histogram) {
+    open_both();
+    struct vouch_method_stats stats;
+    for (int i = 0; i < 5; i++)
+        rpc_check_call(client, "echo", "", 0, NULL);
+    rpc_check_call(client, "result", "3", VOUCH_REMOTE_BAD_DATA, NULL);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 0);
+    cr_assert_eq(vouch_server_get_method_stats(stage.server, 0, &stats), 0);
+    cr_assert_str_eq(stats.name, "echo");
+    cr_assert_eq(stats.calls, 5);
+    cr_assert_eq(stats.errors, 0);
+    cr_assert_eq(sum(stats.latency, VOUCH_LATENCY_BUCKETS), 5);
+    cr_assert_eq(vouch_server_get_method_stats(stage.server, 5, &stats), 0);
+    cr_assert_str_eq(stats.name, "result");
+    cr_assert_eq(stats.calls, 1);
+    cr_assert_eq(stats.errors, 1);
+    cr_assert_eq(vouch_server_get_method_stats(stage.server, 6, &stats), 0);
+    cr_assert_eq(vouch_server_get_method_stats(stage.server, 7, &stats), -ENOENT);
+    close_both();
+}
+
+/* ---- after a fork ---- */
+
+static int child_uses_server(void *context) {
+    (void)context;
+    struct vouch_conn *conns[2];
+    if (vouch_conn_pair(NULL, conns) != 0)
+        return 1;
+    if (add("x") != -ECHILD || vouch_server_add_conn(stage.server, conns[0]) != -ECHILD)
+        return 2;
+    if (vouch_server_start(stage.server) != -ECHILD || vouch_server_run(stage.server) != -ECHILD)
+        return 3;
+    if (vouch_server_stop(stage.server, 0) != -ECHILD ||
+        vouch_server_get_fd(stage.server) != -ECHILD ||
+        vouch_server_process(stage.server) != -ECHILD)
+        return 4;
+    vouch_server_free(stage.server);
+    return 0;
+}
+
+/* Threads of the parent's wait in the server when it forks: the child must not wait for them. */
+Test(server, a_forked_child_is_refused_and_disturbs_nobody) {
+    support_baseline_begin();
+    rpc_stage_open(&stage, NULL);
+    rpc_stage_listen(&stage, NULL);
+    cr_assert_eq(vouch_client_dial(stage.path, NULL, NULL, &client, NULL), 0);
+    struct rpc_outcome outcomes[2];
+    rpc_call_async(client, "keep", "", NULL, &outcomes[0], NULL);
+    uint64_t id;
+    rpc_call_async(client, "wait", "", NULL, &outcomes[1], &id);
+    rpc_latch_wait(&stage.entered, 2);
+    cr_assert_eq(peers_run(child_uses_server, NULL), 0);
+    cr_assert(peers_exists(stage.path));
+    cr_assert_eq(vouch_call_reply(stage.kept[0], "", 0), 0);
+    rpc_wait_callbacks(client, 1);
+    cr_assert_eq(outcomes[0].result, 0);
+    cr_assert_eq(vouch_client_cancel_id(client, id), 0);
+    rpc_latch_wait(&stage.cancelled, 1);
+    rpc_wait_callbacks(client, 1);
+    struct vouch_client *another;
+    cr_assert_eq(vouch_client_dial(stage.path, NULL, NULL, &another, NULL), 0);
+    rpc_check_call(another, "echo", "alive", 0, "alive");
+    vouch_client_free(another);
+    close_both();
+}
+
+/* ---- out of descriptors ---- */
+
+/* The connection that finds none is turned away at once, and the server goes on. */
+Test(server, without_descriptors_it_sheds_load_and_recovers) {
+    support_baseline_begin();
+    rpc_stage_open(&stage, NULL);
+    rpc_stage_listen(&stage, NULL);
+    cr_assert_eq(vouch_client_dial(stage.path, NULL, NULL, &client, NULL), 0);
+    rpc_check_call(client, "echo", "", 0, "");
+    struct rlimit before, none;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    int fd = peers_connect(stage.path); /* what the test itself needs, first */
+    cr_assert_geq(fd, 0);
+    RPC_EVENTUALLY(rpc_stats(&stage).live_connections == 2);
+    int spare = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int used = dup(spare);
+    cr_assert(spare >= 0 && used >= 0);
+    none = before;
+    none.rlim_cur = (rlim_t)used + 1;
+    close(fd);
+    RPC_EVENTUALLY(rpc_stats(&stage).live_connections == 1);
+    int fillers[64], filled = 0;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    while (filled < 64 && (fillers[filled] = dup(spare)) >= 0)
+        filled++;
+    cr_assert_lt(filled, 64);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strcpy(address.sun_path, stage.path);
+    cr_assert_eq(connect(spare, (struct sockaddr *)&address, sizeof(address)), 0);
+    for (int i = 0; i < 10; i++)
+        rpc_check_call(client, "echo", "meanwhile", 0, "meanwhile");
+    rpc_raw_expect_end(spare);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    while (filled > 0)
+        close(fillers[--filled]);
+    close(used);
+    close(spare);
+    struct vouch_client *another;
+    cr_assert_eq(vouch_client_dial(stage.path, NULL, NULL, &another, NULL), 0);
+    rpc_check_call(another, "echo", "recovered", 0, "recovered");
+    vouch_client_free(another);
+    close_both();
+}
