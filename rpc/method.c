@@ -13,6 +13,8 @@ void method_table_init(struct method_table *table, const struct vouch_allocator 
 }
 
 static void method_free(const struct vouch_allocator *allocator, struct method *method) {
+    if (method->release)
+        method->release(method->context);
     mem_free(allocator, (void *)(uintptr_t)method->policy.rules,
              method->policy.rule_count * sizeof(struct vouch_rule));
     mem_free_text(allocator, method->name);
@@ -120,6 +122,7 @@ static int method_new(const struct vouch_allocator *allocator, const struct vouc
         method_free(allocator, method);
         return r;
     }
+    method->release = from->release; /* from here on it is ours to call */
     *ret_method = method;
     return 0;
 }

@@ -11,6 +11,7 @@ struct method {
     size_t name_size;
     vouch_handler handler;
     void *context;
+    void (*release)(void *context);
     unsigned flags;
     bool has_policy;
     struct vouch_policy policy; /* a copy */

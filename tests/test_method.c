@@ -252,3 +252,27 @@ Test(method, calls_and_errors_are_counted) {
     cr_assert_eq(stats.latency[12], 1);
     end();
 }
+
+static unsigned released;
+
+static void release(void *context) {
+    cr_assert_eq(context, &released);
+    released++;
+}
+
+Test(method, contexts_are_released_once_and_only_if_registered) {
+    const struct vouch_method method = {
+        .name = "/a", .handler = handler, .context = &released, .release = release};
+    begin();
+    released = 0;
+    support_allocator_fail(&allocator, 1, SUPPORT_FAIL_ALWAYS);
+    cr_assert_eq(method_table_add(&table, &method), -ENOMEM);
+    support_allocator_fail(&allocator, 0, 0);
+    cr_assert_eq(method_table_add(&table, &method), 0);
+    cr_assert_eq(method_table_add(&table, &method), VOUCH_E_METHOD_EXISTS);
+    cr_assert_eq(released, 0);
+    method_table_deinit(&table);
+    cr_assert_eq(released, 1);
+    end();
+    cr_assert_eq(released, 1);
+}

@@ -96,7 +96,9 @@ struct vouch_method {
     void *context;
     const struct vouch_policy
         *policy; /* who may call it, beyond who may connect; NULL: all who are connected. Copied */
-    unsigned flags; /* VOUCH_METHOD_* */
+    unsigned flags;                 /* VOUCH_METHOD_* */
+    void (*release)(void *context); /* runs once, when the server is freed; may be NULL. Not when
+                                       registering failed */
 };
 
 /* Registers a method. 0, VOUCH_E_METHOD_EXISTS, VOUCH_E_METHOD_NAME, -EINVAL, -ENOMEM, -EBUSY
