@@ -13,7 +13,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -88,8 +87,7 @@ static int send_piece(struct vouch_client *client, const char *method, const cha
     else
         snprintf(answer, sizeof(answer), "%.*s", (int)reply.size, (const char *)reply.data);
     vouch_reply_release(&reply);
-    if (r == 0 && sscanf(answer, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &numbers[0],
-                         &numbers[1], &numbers[2], &numbers[3]) < 2)
+    if (r == 0 && text_numbers(answer, numbers, 4, NULL) < 2)
         r = -EPROTO;
     return r;
 }
@@ -102,7 +100,6 @@ static int send_file(struct vouch_client *client, const char *method, const char
     int r = 0;
     if (!file)
         return -errno;
-    memset(numbers, 0, 4 * sizeof(numbers[0]));
     for (bool end = false; !end && r == 0; (*calls)++) {
         size_t size = fread(piece, 1, sizeof(piece), file);
         end = size < sizeof(piece);
@@ -114,7 +111,7 @@ static int send_file(struct vouch_client *client, const char *method, const char
 
 static void do_file(struct vouch_client *client, const char *path, const char *pattern,
                     const uint64_t expected[4]) {
-    uint64_t words[4], found[4];
+    uint64_t words[4] = {0}, found[4] = {0};
     unsigned calls = 0;
     int r = send_file(client, "wordcount", "", path, words, &calls);
     if (r == 0)
@@ -135,7 +132,7 @@ static void scene_job(struct vouch_client *client, FILE *expected) {
     char line[4096], pattern[TEXT_PATTERN_MAX + 1] = "";
     uint64_t numbers[4];
     unsigned files = 0;
-    int path;
+    const char *path;
     section("The job: files in pieces over the socket, against wc and grep -c");
     if (!fgets(line, sizeof(line), expected) || sscanf(line, "%64s", pattern) != 1) {
         check(false, "'expected' does not begin with a pattern");
@@ -144,12 +141,11 @@ static void scene_job(struct vouch_client *client, FILE *expected) {
     say("%-38s %6s %7s %7s %8s %7s", "file", "calls", "lines", "words", "bytes", pattern);
     while (fgets(line, sizeof(line), expected)) {
         line[strcspn(line, "\n")] = 0;
-        if (sscanf(line, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %n", &numbers[0],
-                   &numbers[1], &numbers[2], &numbers[3], &path) != 4) {
+        if (text_numbers(line, numbers, 4, &path) != 4) {
             check(false, "'expected' has a strange line: %s", line);
             return;
         }
-        do_file(client, line + path, pattern, numbers);
+        do_file(client, path, pattern, numbers);
         files++;
     }
     check(files > 0, "%u files, every count the same", files);
@@ -167,10 +163,15 @@ static uint64_t client_allocations(void) {
 static int server_counters(struct vouch_client *client, uint64_t *ret_allocations,
                            uint64_t *ret_refused) {
     char text[256];
+    uint64_t numbers[2];
     int r = ask(client, "stats", "", 0, text, sizeof(text));
-    if (r == 0 && sscanf(text, "%" SCNu64 " %" SCNu64, ret_allocations, ret_refused) != 2)
-        r = -EPROTO;
-    return r;
+    if (r != 0)
+        return r;
+    if (text_numbers(text, numbers, 2, NULL) != 2)
+        return -EPROTO;
+    *ret_allocations = numbers[0];
+    *ret_refused = numbers[1];
+    return 0;
 }
 
 static int warm_calls(struct vouch_client *client) {
@@ -184,7 +185,7 @@ static int warm_calls(struct vouch_client *client) {
 
 /* Steady is what a program comes to: the first rounds may still fill pools and start workers. */
 static void scene_memory(struct vouch_client *client) {
-    uint64_t ours = 1, theirs = 1, after, refused;
+    uint64_t ours = 1, theirs = 1, after = 0, refused;
     int64_t start = 0;
     int r = 0;
     section("Memory");
@@ -318,14 +319,14 @@ static void scene_deadline(struct vouch_client *client) {
 /* Asks until so many handlers hold, and so many have been cancelled. */
 static bool wait_holding(struct vouch_client *client, unsigned begun, unsigned cancelled) {
     char text[256];
-    unsigned have_begun = 0, have_cancelled = 0;
+    uint64_t have[2];
     int64_t deadline = vouch_deadline_in(VOUCH_SECONDS(10));
     do {
         if (ask(client, "holding", "", VOUCH_SECONDS(10), text, sizeof(text)) != 0 ||
-            sscanf(text, "%u %u", &have_begun, &have_cancelled) != 2)
+            text_numbers(text, have, 2, NULL) != 2)
             return false;
-    } while ((have_begun < begun || have_cancelled < cancelled) && vouch_now() < deadline);
-    return have_begun >= begun && have_cancelled >= cancelled;
+    } while ((have[0] < begun || have[1] < cancelled) && vouch_now() < deadline);
+    return have[0] >= begun && have[1] >= cancelled;
 }
 
 static void keep_result(void *context, int result, const struct vouch_reply *reply,
@@ -436,9 +437,11 @@ static int run(pid_t server, pid_t victim) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4 || chdir(argv[1]) < 0) {
+    uint64_t server, victim;
+    if (argc != 4 || text_numbers(argv[2], &server, 1, NULL) != 1 ||
+        text_numbers(argv[3], &victim, 1, NULL) != 1 || chdir(argv[1]) < 0) {
         fprintf(stderr, "usage: client DIRECTORY SERVER_PID VICTIM_PID\n");
         return 2;
     }
-    return run((pid_t)atoi(argv[2]), (pid_t)atoi(argv[3]));
+    return run((pid_t)server, (pid_t)victim);
 }

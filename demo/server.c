@@ -22,7 +22,6 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <vouch/vouch.h>
@@ -65,14 +64,15 @@ __attribute__((format(printf, 2, 3))) static int reply(struct vouch_call *call, 
 struct request {
     uint64_t number;
     bool end;
-    char pattern[TEXT_PATTERN_MAX + 1];
+    char pattern[HEADER_MAX];
     const uint8_t *text;
     size_t size;
 };
 
 /* The request's bytes are whatever a client sent: not even terminated. */
 static bool parse(struct vouch_call *call, struct request *request) {
-    char header[HEADER_MAX], more_or_end[8];
+    char header[HEADER_MAX];
+    const char *rest;
     size_t size;
     const uint8_t *data = vouch_call_get_data(call, &size);
     const uint8_t *newline = memchr(data, '\n', size < HEADER_MAX ? size : HEADER_MAX);
@@ -80,14 +80,16 @@ static bool parse(struct vouch_call *call, struct request *request) {
         return false;
     memcpy(header, data, (size_t)(newline - data));
     header[newline - data] = 0;
-    request->pattern[0] = 0;
-    if (sscanf(header, "%20" SCNu64 " %7s %64s", &request->number, more_or_end, request->pattern) <
-        2)
+    if (text_numbers(header, &request->number, 1, &rest) != 1)
         return false;
-    request->end = strcmp(more_or_end, "end") == 0;
+    request->end = strncmp(rest, "end", 3) == 0;
+    if (!request->end && strncmp(rest, "more", 4) != 0)
+        return false;
+    rest += request->end ? 3 : 4;
+    snprintf(request->pattern, sizeof(request->pattern), "%s", *rest == ' ' ? rest + 1 : rest);
     request->text = newline + 1;
     request->size = size - (size_t)(request->text - data);
-    return request->end || strcmp(more_or_end, "more") == 0;
+    return true;
 }
 
 /* streams_lock held. NULL: there is no such stream of this caller's. */
@@ -172,16 +174,18 @@ static int whoami(void *context, struct vouch_call *call) {
 
 /* Sleeps for the milliseconds of the request and looks at nothing meanwhile. */
 static int nap(void *context, struct vouch_call *call) {
-    char number[8] = "";
+    char text[8] = "";
+    uint64_t number = 0;
     size_t size;
     const uint8_t *data = vouch_call_get_data(call, &size);
     (void)context;
-    memcpy(number, data, size < sizeof(number) - 1 ? size : sizeof(number) - 1);
-    int milliseconds = atoi(number);
-    struct timespec left = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
+    memcpy(text, data, size < sizeof(text) - 1 ? size : sizeof(text) - 1);
+    if (text_numbers(text, &number, 1, NULL) != 1 || number > 10000)
+        return VOUCH_REMOTE_BAD_DATA;
+    struct timespec left = {(time_t)(number / 1000), (long)(number % 1000) * 1000000};
     while (nanosleep(&left, &left) < 0 && errno == EINTR)
         ;
-    return reply(call, "slept %d ms", milliseconds);
+    return reply(call, "slept %s ms", text);
 }
 
 /* Stays until its caller does not want it any more. */
@@ -223,14 +227,14 @@ static const struct vouch_policy anybody = {allow_any, 1};
 
 static int add_methods(void) {
     const struct vouch_method methods[] = {
-        {"wordcount", wordcount, NULL, NULL, 0},
-        {"grep", grep, NULL, NULL, 0},
-        {"whoami", whoami, NULL, NULL, VOUCH_METHOD_QUICK},
-        {"nap", nap, NULL, NULL, 0},
-        {"hold", hold, NULL, NULL, 0},
-        {"holding", holding, NULL, NULL, VOUCH_METHOD_QUICK},
-        {"stats", stats, NULL, NULL, VOUCH_METHOD_QUICK},
-        {"admin", admin, NULL, &root, VOUCH_METHOD_QUICK},
+        {.name = "wordcount", .handler = wordcount},
+        {.name = "grep", .handler = grep},
+        {.name = "whoami", .handler = whoami, .flags = VOUCH_METHOD_QUICK},
+        {.name = "nap", .handler = nap},
+        {.name = "hold", .handler = hold},
+        {.name = "holding", .handler = holding, .flags = VOUCH_METHOD_QUICK},
+        {.name = "stats", .handler = stats, .flags = VOUCH_METHOD_QUICK},
+        {.name = "admin", .handler = admin, .policy = &root},
     };
     int r = 0;
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]) && r == 0; i++)

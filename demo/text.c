@@ -2,7 +2,25 @@
 /* The search is Knuth, Morris and Pratt's: it never looks back at a byte, which may be gone. */
 #include "demo/text.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+
+size_t text_numbers(const char *text, uint64_t *ret_numbers, size_t room, const char **ret_rest) {
+    size_t count = 0;
+    while (count < room && *text >= '0' && *text <= '9') {
+        char *end;
+        errno = 0;
+        ret_numbers[count] = strtoull(text, &end, 10);
+        if (errno != 0 || (*end != ' ' && *end != '\0'))
+            break;
+        count++;
+        text = *end == ' ' ? end + 1 : end;
+    }
+    if (ret_rest)
+        *ret_rest = text;
+    return count;
+}
 
 static bool is_space(uint8_t byte) {
     return byte == ' ' || (byte >= '\t' && byte <= '\r');

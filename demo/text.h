@@ -11,6 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Reads numbers that are each followed by a space or the end, at most `room` of them; returns how
+ * many. `ret_rest` (may be NULL) is what follows. */
+size_t text_numbers(const char *text, uint64_t *ret_numbers, size_t room, const char **ret_rest);
+
 #define TEXT_PATTERN_MAX 64 /* bytes */
 
 /* Starts zeroed. Words are what is between white space, in ASCII. */
