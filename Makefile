@@ -4,6 +4,7 @@
 #
 #   Makefile         the library, its installation, and the list of targets
 #   mk/config.mk     compilers, platform, variants (sanitizers, coverage, ...) and their flags
+#   mk/typed.mk      the libraries on top: libvouch-json, libvouch-proto
 #   mk/programs.mk   demos, examples, benchmarks, tests, fuzz targets
 #   mk/checks.mk     what runs things: test, asan, tsan, valgrind, lint, coverage, fuzz
 #
@@ -29,9 +30,11 @@ else
 for_platform = $(filter-out $(LINUX_ONLY),$(1))
 endif
 
-CORE_SOURCES := $(sort $(call for_platform,$(wildcard lib/*.c stream/*.c rpc/*.c)))
+# The typed layers are libraries of their own (mk/typed.mk).
+TYPED_SOURCES := $(wildcard stream/json_*.c rpc/json_*.c stream/proto_*.c rpc/proto_*.c)
+CORE_SOURCES := $(sort $(call for_platform,$(filter-out $(TYPED_SOURCES),$(wildcard lib/*.c stream/*.c rpc/*.c))))
 CORE_OBJECTS := $(CORE_SOURCES:%.c=$(OBJ)/%.o)
-PUBLIC_HEADERS := $(sort $(wildcard include/vouch/*.h))
+PUBLIC_HEADERS = $(filter-out $(TYPED_MISSING:%=include/vouch/%.h),$(sort $(wildcard include/vouch/*.h)))
 
 SONAME := $(call soname,0)
 STATIC_LIB := $(OUT)/libvouch.a
@@ -113,6 +116,7 @@ uninstall:
 	$(foreach m,$(MAN_PAGES),rm -f '$(call man_target,$(m))' &&) :
 	-rmdir '$(DESTDIR)$(INCLUDEDIR)/vouch' 2>/dev/null
 
+include mk/typed.mk
 include mk/programs.mk
 include mk/checks.mk
 

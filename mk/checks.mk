@@ -41,11 +41,11 @@ one:
 	@+$(SUB) one-link
 	$(OUT)/tests/one-$(T) $(if $(FILTER),--filter '$(FILTER)')
 ONE_HELPERS := $(TEST_HELPERS:%.c=$(TEST_OBJ)/%.o)
-compiled: $(CORE_OBJECTS) $(ONE_HELPERS)
+compiled: $(CORE_OBJECTS) $(TYPED_OBJECTS) $(ONE_HELPERS)
 one-link: $(patsubst %.c,$(TEST_OBJ)/%.o,$(wildcard tests/test_$(T).c tests/suite_$(T).c) $(RUNNER_SOURCE)) $(GEN_OBJECTS)
 	@mkdir -p $(OUT)/tests
 	@rm -f $(OBJ)/compiled.a
-	@$(AR) rcs $(OBJ)/compiled.a $(wildcard $(CORE_OBJECTS) $(ONE_HELPERS))
+	@$(AR) rcs $(OBJ)/compiled.a $(wildcard $(CORE_OBJECTS) $(TYPED_OBJECTS) $(ONE_HELPERS))
 	$(call say,LD,$(OUT)/tests/one-$(T))$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(TEST_LDFLAGS) \
 	    -o $(OUT)/tests/one-$(T) $(filter %.o,$^) $(OBJ)/compiled.a $(TEST_LIBS) $(LIBS)
 

@@ -5,16 +5,17 @@
 # ---- demo, examples, bench, tools: public API only --------------------------------------------------
 
 # Each file with a main is a program; the others of its directory are linked into all of them.
-programs_in = $(if $(wildcard $(1)/*.c),$(shell grep -l '^int main' $(wildcard $(1)/*.c)))
+programs_in = $(filter-out $(without_typed),$(if $(wildcard $(1)/*.c),$(shell grep -l '^int main' $(wildcard $(1)/*.c))))
+without_typed = $(foreach n,$(TYPED_MISSING),$(wildcard $(1)/*$(n)*.c))
 
 .PHONY: demos examples benches tools
 define program_directory
 $(1)_PROGRAMS := $$(sort $$(call programs_in,$(1)))
 $(1)_COMMON := $$(filter-out $$($(1)_PROGRAMS),$$(wildcard $(1)/*.c))
 $(1)_BINARIES := $$($(1)_PROGRAMS:%.c=$$(OUT)/%)
-$$($(1)_BINARIES): $$(OUT)/$(1)/%: $$(OBJ)/$(1)/%.o $$($(1)_COMMON:%.c=$$(OBJ)/%.o) $$(STATIC_LIB)
+$$($(1)_BINARIES): $$(OUT)/$(1)/%: $$(OBJ)/$(1)/%.o $$($(1)_COMMON:%.c=$$(OBJ)/%.o) $$(TYPED_STATIC) $$(STATIC_LIB)
 	@mkdir -p $$(@D)
-	$$(call say,LD,$$@)$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) -o $$@ $$^ $$(LIBS)
+	$$(call say,LD,$$@)$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) -o $$@ $$^ $$(TYPED_LIBS) $$(LIBS)
 endef
 $(foreach d,demo examples bench tools,$(eval $(call program_directory,$(d))))
 demos: $(demo_BINARIES)
@@ -78,11 +79,11 @@ tests: $(TESTS_BINARY)
 $(TEST_OBJ)/tests/%.o: tests/%.c $(OBJ)/flags | $(GEN_SOURCES)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(ALL_CPPFLAGS) $(TEST_CPPFLAGS) $(ALL_CFLAGS) $(WARNINGS) -MMD -MP -c $< -o $@
-$(TESTS_BINARY): $(TEST_OBJECTS) $(GEN_OBJECTS) $(CORE_OBJECTS) $(OBJ)/tests.list
+$(TESTS_BINARY): $(TEST_OBJECTS) $(GEN_OBJECTS) $(TYPED_OBJECTS) $(CORE_OBJECTS) $(OBJ)/tests.list
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(TEST_LDFLAGS) -o $@ $(filter %.o,$^) $(TEST_LIBS) $(LIBS)
 $(OBJ)/tests.list: FORCE
-	$(call remember,$(RUNNER) $(WRAPS) $(TEST_OBJECTS) $(CORE_OBJECTS))
+	$(call remember,$(RUNNER) $(WRAPS) $(TEST_OBJECTS) $(TYPED_OBJECTS) $(CORE_OBJECTS))
 
 # Tests that fail, to see that it is noticed.
 SELFTEST := $(OUT)/selftest/$(RUNNER)
@@ -98,11 +99,11 @@ $(SELFTEST): $(SELFTEST_SOURCES:%.c=$(TEST_OBJ)/%.o)
 
 # ---- fuzz targets ------------------------------------------------------------------------------------
 
-FUZZ_TARGETS := $(patsubst fuzz/%.c,%,$(sort $(wildcard fuzz/fuzz_*.c)))
+FUZZ_TARGETS := $(patsubst fuzz/%.c,%,$(sort $(filter-out $(TYPED_MISSING:%=fuzz/fuzz_%.c),$(wildcard fuzz/fuzz_*.c))))
 FUZZ_COMMON := $(filter-out fuzz/fuzz_%.c fuzz/replay_main.c,$(wildcard fuzz/*.c))
 FUZZ_BINARIES := $(FUZZ_TARGETS:%=$(OUT)/fuzz/%)
 REPLAY_BINARIES := $(FUZZ_TARGETS:%=$(OUT)/replay/%)
-FUZZ_PARTS := $(FUZZ_COMMON:%.c=$(OBJ)/%.o) $(CORE_OBJECTS)
+FUZZ_PARTS := $(FUZZ_COMMON:%.c=$(OBJ)/%.o) $(TYPED_OBJECTS) $(CORE_OBJECTS)
 
 # The entry point of a fuzz target has no header.
 $(OBJ)/fuzz/%.o: private MORE_WARNINGS := -Wno-missing-prototypes
@@ -113,7 +114,7 @@ replays: $(REPLAY_BINARIES)
 
 $(FUZZ_BINARIES): $(OUT)/fuzz/%: $(OBJ)/fuzz/%.o $(FUZZ_PARTS)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(subst fuzzer-no-link,fuzzer,$(SANITIZE)) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(subst fuzzer-no-link,fuzzer,$(SANITIZE)) $(ALL_LDFLAGS) -o $@ $^ $(TYPED_LIBS) $(LIBS)
 $(REPLAY_BINARIES): $(OUT)/replay/%: $(OBJ)/fuzz/%.o $(OBJ)/fuzz/replay_main.o $(FUZZ_PARTS)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(TYPED_LIBS) $(LIBS)
