@@ -251,10 +251,14 @@ static uint8_t *append_tail(uint8_t *to, const struct envelope *e) {
         memcpy(to, e->error, e->error_size);
         to += e->error_size;
     }
-    to = write_number(to, FIELD_CLIENT_FEATURES, e->client_features);
-    to = write_number(to, FIELD_SERVER_FEATURES, e->server_features);
-    to = write_number(to, FIELD_CONTROL, e->control);
-    return write_number(to, FIELD_MAX_MESSAGE, e->max_message);
+    return to;
+}
+
+static uint8_t *prepend_additions(uint8_t *before, const struct envelope *e) {
+    before = prepend_number(before, FIELD_MAX_MESSAGE, e->max_message);
+    before = prepend_number(before, FIELD_CONTROL, e->control);
+    before = prepend_number(before, FIELD_SERVER_FEATURES, e->server_features);
+    return prepend_number(before, FIELD_CLIENT_FEATURES, e->client_features);
 }
 
 void envelope_wrap(struct vouch_buffer *buffer, const struct envelope *e) {
@@ -262,6 +266,7 @@ void envelope_wrap(struct vouch_buffer *buffer, const struct envelope *e) {
     uint8_t *start = buffer->data;
     if (buffer->size > 0)
         start = prepend_length(start, FIELD_DATA, buffer->size);
+    start = prepend_additions(start, e);
     if (e->method_size > 0) {
         start -= e->method_size;
         memcpy(start, e->method, e->method_size);

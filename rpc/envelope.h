@@ -15,11 +15,11 @@
 /* Longest method name; one more and the call is refused. */
 #define ENVELOPE_METHOD_MAX 255
 
-/* Room that a body's buffer needs in front (chunk length 10, id 6, deadline 11, method 258, tag and
- * length of the body 11) and behind (error type 6, tag and length of the error text 6, the
- * additions 39), so that an envelope is put around it without moving it. */
-#define ENVELOPE_HEADROOM 296
-#define ENVELOPE_TAILROOM 56
+/* Room that a body's buffer needs in front (chunk length 10, id 6, deadline 11, method 258, the
+ * additions 39, tag and length of the body 11) and behind (error type 6, tag and length of the
+ * error text 6), so that an envelope is put around it without moving it. */
+#define ENVELOPE_HEADROOM 335
+#define ENVELOPE_TAILROOM 12
 
 enum envelope_control {
     ENVELOPE_MESSAGE = 0, /* a call or a reply */
@@ -57,7 +57,8 @@ void envelope_decode_head(const uint8_t *bytes, size_t size, struct envelope *re
 /* Puts an envelope around the body that `buffer` holds (its data and size; `envelope->data` is
  * ignored) and the chunk length before that, so that data and size become the whole chunk. `buffer`
  * has ENVELOPE_HEADROOM before its data and ENVELOPE_TAILROOM after; an error text is copied
- * behind, which needs as many bytes more. Fields come in the order of their numbers; zero ones are
+ * behind, which needs as many bytes more. Fields come in the order of their numbers, but our
+ * additions before the body: so they are seen of a message too large to be taken. Zero ones are
  * left out, as proto3 does. The method is at most ENVELOPE_METHOD_MAX bytes long. */
 void envelope_wrap(struct vouch_buffer *buffer, const struct envelope *envelope);
 
