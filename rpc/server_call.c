@@ -80,6 +80,7 @@ struct vouch_call *server_call_new(struct server_conn *conn, const struct sessio
     call->deadline = event->deadline;
     call->oversize = event->oversize;
     call->kept = false;
+    call->intercepted = 0;
     atomic_init(&call->references, 1);
     atomic_init(&call->answered, false);
     atomic_init(&call->cancelled, false);
@@ -99,7 +100,7 @@ bool server_call_is_quick(const struct vouch_call *call) {
 
 static void run_after(struct vouch_call *call, int result, int64_t elapsed) {
     const struct vouch_server *server = call->conn->server;
-    for (size_t i = server->interceptor_count; i-- > 0;)
+    for (size_t i = call->intercepted; i-- > 0;)
         if (server->interceptors[i].after)
             server->interceptors[i].after(server->interceptors[i].context, call, result, elapsed);
 }
@@ -208,7 +209,8 @@ int vouch_call_reply(struct vouch_call *call, const void *data, size_t size) {
 
 int vouch_call_fail(struct vouch_call *call, enum vouch_remote_error error, const char *format,
                     ...) {
-    char text[VOUCH_ERROR_TEXT_MAX + 1];
+    char
+        text[VOUCH_ERROR_TEXT_MAX + 4]; /* as in error_set: a cut character begins behind the end */
     if (error <= VOUCH_REMOTE_OK || error > VOUCH_REMOTE_UNKNOWN)
         return -EINVAL;
     va_list arguments;
@@ -234,14 +236,13 @@ void vouch_call_keep(struct vouch_call *call) {
 
 static int run_before(struct vouch_call *call) {
     const struct vouch_server *server = call->conn->server;
-    for (size_t i = 0; i < server->interceptor_count; i++) {
-        int r = server->interceptors[i].before
-                    ? server->interceptors[i].before(server->interceptors[i].context, call)
-                    : 0;
-        if (r != 0)
-            return r;
+    int r = 0;
+    while (call->intercepted < server->interceptor_count && r == 0) {
+        const struct vouch_server_interceptor *one = &server->interceptors[call->intercepted++];
+        if (one->before)
+            r = one->before(one->context, call);
     }
-    return 0;
+    return r;
 }
 
 static int remote_of(int result) {
