@@ -71,6 +71,7 @@ struct vouch_call {
     atomic_uint references; /* the handler's, and one for being kept */
     atomic_bool answered, cancelled;
     bool kept;
+    unsigned intercepted; /* interceptors that have seen it begin, and are to see its end */
     int verdict; /* found out when it arrived: an enum vouch_remote_error that it is answered with,
                     or 0 */
     uint64_t oversize;       /* the size of a request that was too large */
