@@ -35,9 +35,9 @@ struct vouch_call_info {
 };
 
 /* Runs around each call. `before` may refuse it: a negative code ends the call with that, nothing
- * is sent, and `after` runs too. `after` gets the result and the time it took in ns. Either may be
- * NULL. They run on the thread that calls (`before`, and `after` of blocking calls) or that runs
- * the callback. */
+ * is sent, and the `after` of those whose `before` has run, this one included, runs too. `after`
+ * gets the result and the time it took in ns. Either may be NULL. They run on the thread that calls
+ * (`before`, and `after` of blocking calls) or that runs the callback. */
 struct vouch_client_interceptor {
     int (*before)(void *context, const struct vouch_call_info *info);
     void (*after)(void *context, const struct vouch_call_info *info, int result, int64_t elapsed);
@@ -173,14 +173,14 @@ VOUCH_API int vouch_client_cancel_id(struct vouch_client *client, uint64_t id);
 
 /* Round trip to the server without a handler: 0 and the time in ns (`ret_elapsed` may be NULL);
  * -ENOTSUP when the server has not shown that it knows pings (none has before the first reply);
- * else as vouch_client_call. */
+ * else as vouch_client_call. A server answers 10 a second; more run into their timeout. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_client_ping(struct vouch_client *client, int64_t timeout,
                                                  int64_t *ret_elapsed);
 
 /* For a foreign loop: poll get_fd for get_events (POLLIN/POLLOUT of poll.h) at most get_timeout ns
  * (VOUCH_FOREVER: no limit), then call process, whatever happened. process runs callbacks and
- * returns how many, or the reason why the connection is gone (-ECONNRESET, …; with reconnect it
- * goes on trying and answers 0). On Linux the descriptor stays the same for the life of the client
+ * returns how many, or the reason why the connection is gone (-ECONNRESET, …; with reconnect 0: the
+ * next call connects again). On Linux the descriptor stays the same for the life of the client
  * and blocking calls of other threads mix freely; on systems without such a descriptor it is the
  * connection's own, to be asked for after each process, and then blocking calls from other threads
  * answer -ENOTSUP once get_fd was called. get_fd: the descriptor, or -ENOMEM, -EMFILE, … */

@@ -91,11 +91,11 @@ vouch_conn_set_timeout(struct vouch_conn *conn, enum vouch_direction direction, 
 VOUCH_API void vouch_conn_set_write_only(struct vouch_conn *conn);
 
 /* Waits until the peer is gone, throwing away what it sends: 0 when it is, -ETIMEDOUT at
- * `deadline`, -ESHUTDOWN, -EINVAL when not in write-only mode. */
+ * `deadline`, -ESHUTDOWN, -EINVAL when not in write-only mode, -ECHILD. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_conn_wait_closed(struct vouch_conn *conn, int64_t deadline);
 
 /* Ends our sending side (shutdown(2)): the peer reads end of file, we can still read. 0,
- * -ECONNRESET, -ECHILD. */
+ * -ECONNRESET, -ESHUTDOWN, -ECHILD. */
 VOUCH_API int vouch_conn_shutdown_write(struct vouch_conn *conn);
 
 /* Ends both directions at once and wakes blocked calls, which answer -ESHUTDOWN. The descriptor

@@ -26,7 +26,7 @@ extern "C" {
  *   -EINVAL      an argument of the caller's is wrong; nothing was done */
 
 /* What errno has no word for. */
-#define VOUCH_E_REFUSED (-10001)    /* the policy denies this peer */
+#define VOUCH_E_REFUSED (-10001)    /* the policy denies this peer: for programs that ask it */
 #define VOUCH_E_SYMLINK (-10002)    /* the socket's path is a symbolic link */
 #define VOUCH_E_NOT_SOCKET (-10003) /* what is at the path is not a socket */
 #define VOUCH_E_FILE_OWNER (-10004) /* the socket file's uid is not the expected one */

@@ -4,7 +4,8 @@
  *
  * Read once, right after accept or connect, and immutable from then on. On the server's side the
  * ids are the *effective* ones of the process that called connect(), at that moment; on the
- * client's side those of the process that called listen() (unix(7), SO_PEERCRED; getpeereid(3)). A
+ * client's side those of the process that called listen() (unix(7), SO_PEERCRED; getpeereid(3)), on
+ * OpenBSD and NetBSD bind(). A
  * connected socket can be handed to another process: the identity is that of the connector, not of
  * whoever writes. See docs/security.md.
  */

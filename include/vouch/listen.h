@@ -57,8 +57,9 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_listen(const char *address,
 
 /* Takes over a listening UNIX stream socket that somebody else made, such as an inherited
  * descriptor. Path options are ignored and nothing is unlinked at close. listen(2) is called on it
- * again, so that clients see this process's credentials, not its maker's. Returns 0 (`fd` is ours
- * then, close-on-exec is set), VOUCH_E_NOT_LISTENING, -ENOMEM, errnos. */
+ * again, so that clients see this process's credentials, not its maker's (but on OpenBSD and
+ * NetBSD, where those of bind(2) stay). Returns 0 (`fd` is ours then, close-on-exec is set),
+ * VOUCH_E_NOT_LISTENING, -ENOMEM, errnos. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_listen_fd(int fd, const struct vouch_listen_options *options,
                                                struct vouch_listener **ret_listener,
                                                struct vouch_error *ret_error);

@@ -13,7 +13,8 @@ extern "C" {
 #endif
 
 /* A user's allocator. The struct and what it points to must outlive every object that was given it.
- * Functions are called from any thread that uses such an object. `alloc` returns memory aligned for
+ * Functions are called from any thread that uses such an object, maybe with locks of the library
+ * held: they must not call into it. `alloc` returns memory aligned for
  * any type, or NULL; it need not be cleared. `release` gets the size that was asked for, and never
  * NULL. */
 struct vouch_allocator {

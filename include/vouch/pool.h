@@ -51,7 +51,7 @@ VOUCH_API void vouch_pool_unref(struct vouch_pool *pool);
 
 /* A buffer with room for at least `capacity` bytes after `headroom` bytes; its size is 0, its
  * content undefined. The caller holds the only reference. Returns 0, -ENOMEM, -EMSGSIZE (the sum is
- * over SSIZE_MAX / 2). Any thread. */
+ * over SSIZE_MAX / 2), -ECHILD. Any thread. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_pool_get(struct vouch_pool *pool, size_t headroom,
                                               size_t capacity, struct vouch_buffer **ret_buffer);
 
