@@ -7,6 +7,7 @@
 
 #include "lib/clock.h"
 #include "lib/cond.h"
+#include "lib/conn.h"
 #include "lib/error.h"
 #include "lib/mem.h"
 #include "lib/options.h"
@@ -133,6 +134,8 @@ int vouch_client_new(struct vouch_conn *conn, const struct vouch_client_options 
     OPTIONS_READ(o, options);
     if (!conn || o.reconnect)
         return -EINVAL;
+    if (!conn_is_ours(conn))
+        return -ECHILD;
     int r = create(&o, &client);
     if (r < 0)
         return r;

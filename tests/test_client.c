@@ -424,6 +424,21 @@ static int child_uses_client(void *context) {
     return 0;
 }
 
+static int child_takes_connection(void *context) {
+    struct vouch_client *mine;
+    return vouch_client_new(context, NULL, &mine) == -ECHILD ? 0 : 1;
+}
+
+Test(client, a_connection_of_the_parent_is_refused) {
+    support_baseline_begin();
+    struct vouch_conn *conns[2];
+    cr_assert_eq(vouch_conn_pair(NULL, conns), 0);
+    cr_assert_eq(peers_run(child_takes_connection, conns[0]), 0);
+    vouch_conn_free(conns[0]);
+    vouch_conn_free(conns[1]);
+    support_baseline_end();
+}
+
 Test(client, a_forked_child_is_refused_and_disturbs_nobody) {
     open_both();
     struct rpc_caller caller;
