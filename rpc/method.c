@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/mem.h"
+#include "lib/policy.h"
 
 #define SLOTS_MIN 16
 
@@ -15,8 +16,7 @@ void method_table_init(struct method_table *table, const struct vouch_allocator 
 static void method_free(const struct vouch_allocator *allocator, struct method *method) {
     if (method->release)
         method->release(method->context);
-    mem_free(allocator, (void *)(uintptr_t)method->policy.rules,
-             method->policy.rule_count * sizeof(struct vouch_rule));
+    policy_deinit(allocator, &method->policy);
     mem_free_text(allocator, method->name);
     mem_free(allocator, method, sizeof(*method));
 }
@@ -90,23 +90,6 @@ static int grow_slots(struct method_table *table) {
     return 0;
 }
 
-static int copy_policy(const struct vouch_allocator *allocator, const struct vouch_policy *from,
-                       struct method *method) {
-    if (!from)
-        return 0;
-    if (from->rule_count > VOUCH_POLICY_RULES_MAX)
-        return -EINVAL;
-    method->has_policy = true;
-    if (from->rule_count == 0)
-        return 0;
-    struct vouch_rule *rules = mem_alloc(allocator, from->rule_count * sizeof(*rules));
-    if (!rules)
-        return -ENOMEM;
-    memcpy(rules, from->rules, from->rule_count * sizeof(*rules));
-    method->policy = (struct vouch_policy){rules, from->rule_count};
-    return 0;
-}
-
 static int method_new(const struct vouch_allocator *allocator, const struct vouch_method *from,
                       size_t name_size, struct method **ret_method) {
     struct method *method = mem_zalloc(allocator, sizeof(*method));
@@ -117,7 +100,10 @@ static int method_new(const struct vouch_allocator *allocator, const struct vouc
     method->handler = from->handler;
     method->context = from->context;
     method->flags = from->flags;
-    int r = method->name ? copy_policy(allocator, from->policy, method) : -ENOMEM;
+    method->has_policy = from->policy != NULL; /* NULL is not the default policy here */
+    int r = method->name ? 0 : -ENOMEM;
+    if (r == 0 && from->policy)
+        r = policy_copy(allocator, from->policy, &method->policy);
     if (r < 0) {
         method_free(allocator, method);
         return r;

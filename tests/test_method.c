@@ -151,6 +151,20 @@ Test(method, policies_are_copied) {
     end();
 }
 
+Test(method, a_policy_that_is_none) {
+    struct vouch_rule rule = {(enum vouch_action)2, VOUCH_SUBJECT_ANY, 0};
+    struct vouch_policy policy = {&rule, 1};
+    struct vouch_method from = {.name = "/a", .handler = handler, .policy = &policy};
+    begin();
+    cr_assert_eq(method_table_add(&table, &from), -EINVAL);
+    rule = (struct vouch_rule){VOUCH_ALLOW, (enum vouch_subject)99, 0};
+    cr_assert_eq(method_table_add(&table, &from), -EINVAL);
+    policy.rules = NULL;
+    cr_assert_eq(method_table_add(&table, &from), -EINVAL);
+    cr_assert_null(find("/a"));
+    end();
+}
+
 static const char *name_of(size_t i) {
     static char name[32];
     snprintf(name, sizeof(name), "/service/method.%zu", i);
