@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+#
+# Writes the inputs that the fuzz targets of chunks, envelopes and sessions begin with, into
+# fuzz/corpus/TARGET/: recorded messages of tests/vectors, and conversations made by hand. The same
+# each time.
+import itertools
+import json
+import os
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+MAX64 = 2**64 - 1
+
+
+def varint(value):
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+FIELDS = {"id": 1, "expires": 2, "method": 3, "data": 4, "type": 5, "error": 6,
+          "client": 7, "server": 8, "control": 9, "max": 10}
+
+
+def message(**fields):
+    out = b""
+    for name, value in fields.items():
+        number = FIELDS[name]
+        if isinstance(value, bytes):
+            out += varint(number << 3 | 2) + varint(len(value)) + value
+        else:
+            out += varint(number << 3) + varint(value & MAX64)
+    return out
+
+
+def chunk(body):
+    return varint(2 * len(body)) + body
+
+
+def chunks(*messages):
+    return b"".join(chunk(m) for m in messages)
+
+
+def call(id, method=b"/m", **fields):
+    return message(id=id, method=method, **fields)
+
+
+def cancel(id):
+    return message(id=id, control=1)
+
+
+def ping(id):
+    return message(id=id, control=2)
+
+
+def recorded(largest):
+    for name in ("proto-rpc", "json-rpc"):
+        with open(f"{ROOT}/tests/vectors/{name}.jsonl") as lines:
+            for line in map(json.loads, lines):
+                bytes_ = bytes.fromhex(line["chunk_hex"])
+                if len(bytes_) <= largest:
+                    yield line["from"], bytes_
+
+
+def body_of(bytes_):
+    size = 1
+    while bytes_[size - 1] & 0x80:
+        size += 1
+    return bytes_[size:]
+
+
+MALFORMED = [b"\x00", b"\x08", b"\x80\x00", b"\x5b\x5c", b"\x0a\x01x", b"\x18\x01", b"\x22\x05x", b"\x5f\x00",
+             b"\x10" + b"\xff" * 9 + b"\x02", b"\x61" + b"1234567", b"\x75" + b"123"]
+
+
+def envelopes():
+    yield from (body_of(bytes_) for _, bytes_ in recorded(90))
+    full = {"id": 7, "expires": -1, "method": b"/method", "data": b"data", "type": 4, "error": b"100% wrong",
+            "client": 7, "server": 7, "control": 4, "max": 4096}
+    for pair in itertools.combinations(full, 2):
+        yield message(**{name: full[name] for name in pair})
+    yield message(**full)
+    yield message(**dict(reversed(full.items())))
+    yield message(**full) * 2
+    yield from (message(id=1) + bad for bad in MALFORMED)
+    yield from (message(id=value, expires=value) for value in (1, 127, 128, 2**31, 2**32 - 1, 2**63, MAX64))
+    yield b"\xf8\xff\xff\xff\x0f\x01" + message(id=1)
+
+
+def chunk_streams():
+    for limits in (0x0A, 0x2A, 0x43):  # the largest chunk, and how much more is skipped
+        for cuts in (0, 77):
+            prefix = bytes([limits, cuts])
+            yield prefix + chunks(b"hello", b"", b"x" * 63, b"y" * 64)
+            yield prefix + chunks(b"a" * 1100, b"after")
+            yield prefix + chunks(b"b" * 3000)[:-1]
+            yield prefix + b"\x85\x80\x00"
+            yield prefix + b"\x8a\x80\x80\x00hello"
+            yield prefix + b"\xff" * 9 + b"\x01"
+            yield prefix + b"\xfe" * 9 + b"\x03"
+            yield prefix + varint(2 * (2**62)) + b"rest"
+    yield from (b"\x0a\x01" + bytes_ for _, bytes_ in recorded(60))
+
+
+def clients():
+    yield chunks(call(1, data=b"question", client=7, max=4096), call(2), cancel(2), ping(9))
+    yield chunks(call(1), call(2), call(3), call(4), call(5), call(6), call(7))
+    yield chunks(call(4), cancel(4), call(9), cancel(9), call(14))
+    yield chunks(call(3, expires=2000000000 * 10**9), call(8, expires=1), call(13, expires=-1))
+    yield chunks(call(1, data=b"z" * 3000, client=7), call(2))
+    yield chunks(call(1, data=b"z" * 9000))
+    yield chunks(message(method=b"/m"), call(2))
+    yield chunks(call(4), call(4))
+    yield chunks(call(1, client=7), *[ping(n) for n in range(12)])
+    yield chunks(call(6, data=b"100% \xff\n", client=0))
+    yield chunks(call(6, method=b"/\xff\xfe"), call(11, method=b"m" * 300))
+    yield chunks(call(2, client=7, max=40), call(7), call(1, data=b"long text for an error, too long"))
+    yield chunks(message(id=1, control=3), message(control=4), message(id=2, control=5))
+    yield chunks(b"", call(1))
+    for residue in range(10):
+        yield chunks(call(residue + 10, client=7), call(residue + 20, data=b"d" * residue * 30), cancel(residue + 10))
+        yield chunks(call(residue + 10, data=b"text"), call(residue + 20))[:-residue or None]
+    yield from (chunks(call(1), message(id=2) + bad) for bad in MALFORMED)
+    yield from (bytes_ for side, bytes_ in recorded(80) if side == "client")
+
+
+def servers():
+    hello = message(server=7, control=4, max=4096)
+    yield chunks(hello, message(id=1, data=b"answer"), message(id=2), message(id=3))
+    yield chunks(message(id=1), message(id=2), message(id=3), message(id=4), message(id=5))
+    yield chunks(hello, *[message(id=n) for n in range(1, 20)])
+    yield chunks(message(type=1, error=b"not found"))
+    yield chunks(message(id=1), message(id=2), message(type=1, error=b"not found"))
+    yield chunks(hello, message(id=2, type=8, error=b"busy"), message(id=3, type=10), message(id=1, error=b"text"))
+    yield chunks(hello, ping(1), message(id=1, control=3), message(id=2, control=3))
+    yield chunks(message(id=1, data=b"z" * 3000), message(id=2))
+    yield chunks(message(id=1, data=b"z" * 9000))
+    yield chunks(message(data=b"z" * 3000))
+    yield chunks(hello, hello, message(id=1, server=1))
+    yield chunks(message(server=7, control=4, max=10), message(id=1), message(id=2))
+    for kind in range(7):
+        yield chunks(hello, message(id=1, control=kind), message(id=99, control=kind), message(control=kind))
+        yield chunks(message(id=2, control=kind, type=kind), message(id=3))
+        yield chunks(hello, message(id=1, type=kind, error=b"e"), message(id=2))[:-kind or None]
+    yield from (chunks(message(id=1), message(id=2) + bad) for bad in MALFORMED)
+    yield from (bytes_ for side, bytes_ in recorded(60) if side == "server")
+
+
+def write(target, inputs):
+    directory = f"{ROOT}/fuzz/corpus/{target}"
+    os.makedirs(directory, exist_ok=True)
+    count = 0
+    for count, data in enumerate(inputs, 1):
+        with open(f"{directory}/{count:03}", "wb") as file:
+            file.write(data)
+    print(f"{target}: {count}")
+
+
+write("fuzz_envelope", envelopes())
+write("fuzz_chunk", chunk_streams())
+write("fuzz_server_session", (bytes([n % 251]) + stream for n, stream in enumerate(clients())))
+write("fuzz_client_session", (bytes([n % 251]) + stream for n, stream in enumerate(servers())))
