@@ -16,12 +16,13 @@
 
 struct poller;
 
-enum { POLLER_IN = 1, POLLER_OUT = 2 };
+/* POLLER_HUP: errors and hang-ups only, for who does not want to read now. */
+enum { POLLER_IN = 1, POLLER_OUT = 2, POLLER_HUP = 4 };
 
 struct poller_event {
     void *data;      /* as given to poller_add; NULL: a wake-up */
     unsigned events; /* POLLER_IN and/or POLLER_OUT; errors and hang-ups show as all that was armed
-                        (IN when nothing was) */
+                        of those, or POLLER_HUP */
 };
 
 int poller_new(const struct vouch_allocator *allocator,

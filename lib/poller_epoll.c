@@ -6,7 +6,7 @@
  * What epoll does not tell with an event is which events were armed; that rides in the low bits of
  * `data`, which alignment leaves free. A registration that is armed for nothing reports hang-ups
  * all the same (the kernel adds EPOLLERR and EPOLLHUP to every mask), but being one-shot only once:
- * poller_wait throws that one away.
+ * it has no `data`, and poller_wait throws that one away.
  */
 #include "lib/poller.h"
 
@@ -32,6 +32,7 @@ enum { HAVE_NANOSECONDS = 1 };
 #endif
 
 enum { BATCH = 64 }; /* most events in one wait */
+enum { SILENT = 1 }; /* the `data` of who is armed for nothing; no address, which are even */
 
 struct poller {
     const struct vouch_allocator *allocator;
@@ -105,7 +106,7 @@ static int control(struct poller *poller, int operation, int fd, unsigned events
         event.events |= EPOLLIN;
     if (events & POLLER_OUT)
         event.events |= EPOLLOUT;
-    event.data.u64 = (uintptr_t)data | tag;
+    event.data.u64 = events ? (uintptr_t)data | tag : SILENT;
     return epoll_ctl(poller->epoll_fd, operation, fd, &event) < 0 ? -errno : 0;
 }
 
@@ -132,12 +133,14 @@ static bool translate(const struct epoll_event *event, struct poller_event *ret_
         *ret_event = (struct poller_event){NULL, 0};
         return true;
     }
+    if (event->data.u64 == SILENT)
+        return false;
     if (event->events & EPOLLIN)
         events |= POLLER_IN;
     if (event->events & EPOLLOUT)
         events |= POLLER_OUT;
     if (event->events & (EPOLLERR | EPOLLHUP))
-        events = armed;
+        events = armed ? armed : POLLER_HUP;
     *ret_event = (struct poller_event){(void *)((uintptr_t)event->data.u64 - armed), events};
     return events != 0;
 }

@@ -172,7 +172,7 @@ static void arm(struct poller *poller, int fd, struct slot *slot, unsigned event
     slot->ready = 0;
     slot->stamp = ++poller->stamp;
     silence(poller, slot);
-    if (wanted) {
+    if (events) {
         poller->armed[poller->armed_count++] = (struct pollfd){.fd = fd, .events = (short)wanted};
         slot->position = poller->armed_count;
     }
@@ -276,6 +276,8 @@ static void collect(struct poller *poller, const struct pollfd *found, uint64_t 
         slot->ready |= POLLER_IN;
     if ((found->events & POLLOUT) && (broken || (found->revents & POLLOUT)))
         slot->ready |= POLLER_OUT;
+    if (!found->events)
+        slot->ready = POLLER_HUP;
     silence(poller, slot);
     enqueue(poller, found->fd, slot);
 }

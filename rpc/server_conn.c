@@ -206,6 +206,8 @@ void server_conn_update(struct server_conn *conn) {
         } else {
             wanted |= POLLER_IN;
         }
+    } else if (!conn->reading) {
+        wanted |= POLLER_HUP; /* at a limit; its handlers have to hear that nobody waits for them */
     }
     arm(conn, wanted);
 }
@@ -296,10 +298,13 @@ void server_conn_event(struct server_conn *conn, unsigned events) {
     conn->armed = 0;
     if (events & POLLER_OUT)
         link_flush(link);
-    if (conn->open && (events & POLLER_IN) && !conn->reading &&
-        session_wants_input(&link->session)) {
-        conn->reading = read = true;
-        begin_reading(conn);
+    if (conn->open && (events & (POLLER_IN | POLLER_HUP)) && !conn->reading) {
+        if (session_wants_input(&link->session)) {
+            conn->reading = read = true;
+            begin_reading(conn);
+        } else if (events & POLLER_HUP) {
+            session_fail(&link->session, -ECONNRESET);
+        }
     }
     server_conn_update(conn);
     pthread_mutex_unlock(&link->lock);

@@ -143,6 +143,22 @@ Test(poller, a_silent_registration_hides_a_hang_up_until_armed) {
     close_poller(poller);
 }
 
+Test(poller, hang_ups_alone_can_be_waited_for) {
+    struct poller *poller = open_poller();
+    struct pair pair = open_pair();
+
+    cr_assert_eq(poller_add(poller, pair.ours, POLLER_HUP, &pair), 0);
+    send_byte(pair.theirs);
+    expect_silence(poller);
+    close(pair.theirs);
+    cr_assert_eq(expect(poller).events, POLLER_HUP);
+    expect_silence(poller);
+    cr_assert_eq(poller_arm(poller, pair.ours, POLLER_HUP, &pair), 0);
+    cr_assert_eq(expect(poller).events, POLLER_HUP);
+    close(pair.ours);
+    close_poller(poller);
+}
+
 Test(poller, errors_and_hang_ups_show_as_all_that_was_armed) {
     struct poller *poller = open_poller();
     struct pair pair = open_pair();
