@@ -20,8 +20,8 @@ static void take_reply(struct vouch_client *client, const struct session_event *
     struct client_call *call = (struct client_call *)event->slot;
     const struct envelope *e = &event->envelope;
     if (event->result == 0) {
-        call->reply =
-            (struct vouch_reply){e->data_size ? e->data : NULL, e->data_size, event->buffer};
+        const uint8_t *data = e->data_size ? e->data : (const uint8_t *)"";
+        call->reply = (struct vouch_reply){data, e->data_size, event->buffer};
     } else {
         call->reply = (struct vouch_reply){.buffer = event->buffer};
         call->text = e->error;

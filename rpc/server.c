@@ -9,6 +9,7 @@
 
 #include "lib/clock.h"
 #include "lib/cond.h"
+#include "lib/error.h"
 #include "lib/mem.h"
 #include "lib/options.h"
 
@@ -78,6 +79,9 @@ static int take_options(struct vouch_server *server, const struct vouch_server_o
     if (server->workers_max < server->workers_min)
         server->workers_max = server->workers_min;
     server->drain_timeout = time_or(o->drain_timeout, DRAIN_TIMEOUT_DEFAULT);
+    server->on_open = o->on_open;
+    server->on_close = o->on_close;
+    server->context = o->context;
     server->interceptor_count = o->interceptor_count;
     for (size_t i = 0; i < o->interceptor_count; i++)
         server->interceptors[i] = o->interceptors[i];
@@ -202,7 +206,9 @@ int vouch_server_add_method(struct vouch_server *server, const struct vouch_meth
         return -ECHILD;
     if (state_of(server) != SERVER_NEW)
         return -EBUSY;
-    return method_table_add(&server->methods, method);
+    struct vouch_method m = {0};
+    OPTIONS_READ(m, method);
+    return method_table_add(&server->methods, &m);
 }
 
 int vouch_server_add_listener(struct vouch_server *server, struct vouch_listener *listener) {
@@ -227,6 +233,20 @@ int vouch_server_add_listener(struct vouch_server *server, struct vouch_listener
     if (r < 0)
         mem_free(server->allocator, added, sizeof(*added));
     return r;
+}
+
+int vouch_server_listen(struct vouch_server *server, const char *address,
+                        const struct vouch_listen_options *options, struct vouch_error *ret_error) {
+    struct vouch_listener *listener;
+    int r = vouch_listen(address, options, &listener, ret_error);
+    if (r < 0)
+        return r;
+    r = vouch_server_add_listener(server, listener);
+    if (r < 0) {
+        vouch_listener_free(listener);
+        return error_set(ret_error, r, "serving %s: %s", address, vouch_strerror(r));
+    }
+    return 0;
 }
 
 int vouch_server_add_conn(struct vouch_server *server, struct vouch_conn *conn) {

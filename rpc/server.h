@@ -53,10 +53,11 @@ struct server_conn {
     struct server_conn *ready_next;      /* on the ready queue; under server->lock */
     struct server_conn *walk_next;       /* see server_cut_all; under conns_lock */
     atomic_uint references;              /* being open, each call, each thread inside */
+    uint64_t number;                     /* among all of the server's, from 1 */
     struct link link;                    /* its lock guards what follows */
     bool open;
     bool reading;     /* a worker, or the ready queue, owns the reading */
-    unsigned armed;   /* POLLER_* that we believe armed */
+    unsigned armed;   /* POLLER_… that we believe armed */
     int64_t timer_at; /* where the timer stands */
 };
 
@@ -96,6 +97,9 @@ struct vouch_server {
     int64_t drain_timeout;
     struct vouch_server_interceptor interceptors[SERVER_INTERCEPTORS_MAX];
     size_t interceptor_count;
+    void (*on_open)(void *context, uint64_t connection, const struct vouch_identity *peer);
+    void (*on_close)(void *context, uint64_t connection, const struct vouch_identity *peer);
+    void *context;
     struct method_table methods;
     struct poller *poller;
     struct os_wake control; /* raised by interrupt, and when all is stopped */

@@ -325,6 +325,10 @@ const struct vouch_identity *vouch_call_get_peer(const struct vouch_call *call) 
     return vouch_conn_get_peer(call->conn->link.conn);
 }
 
+uint64_t vouch_call_get_connection(const struct vouch_call *call) {
+    return call->conn->number;
+}
+
 int64_t vouch_call_get_deadline(const struct vouch_call *call) {
     return call->deadline;
 }

@@ -73,11 +73,13 @@ static void delist(struct server_conn *conn) {
 void server_conn_unref(struct server_conn *conn) {
     if (atomic_fetch_sub(&conn->references, 1) != 1)
         return;
+    struct vouch_server *server = conn->server;
     struct link *link = &conn->link;
+    if (server->on_close)
+        server->on_close(server->context, conn->number, vouch_conn_get_peer(link->conn));
     delist(conn);
-    atomic_fetch_add_explicit(&conn->server->bytes_sent, link->bytes_sent, memory_order_relaxed);
-    atomic_fetch_add_explicit(&conn->server->bytes_received, link->bytes_received,
-                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&server->bytes_sent, link->bytes_sent, memory_order_relaxed);
+    atomic_fetch_add_explicit(&server->bytes_received, link->bytes_received, memory_order_relaxed);
     pthread_mutex_lock(&link->lock); /* for an event that comes too late */
     session_deinit(&link->session);
     struct vouch_conn *gone = link->conn;
@@ -111,10 +113,12 @@ int server_conn_add(struct vouch_server *server, struct vouch_conn *connection) 
     conn->armed = 0;
     conn->timer_at = VOUCH_FOREVER;
     atomic_store(&conn->references, 2); /* being open, and us */
-    atomic_fetch_add(&server->connections, 1);
+    conn->number = atomic_fetch_add(&server->connections, 1) + 1;
     atomic_fetch_add(&server->live_connections, 1);
     pthread_mutex_unlock(&link->lock);
 
+    if (server->on_open)
+        server->on_open(server->context, conn->number, vouch_conn_get_peer(connection));
     enlist(conn);
     pthread_mutex_lock(&link->lock);
     if (atomic_load(&server->state) == SERVER_STOPPED) /* server_cut_all may have missed it */

@@ -603,3 +603,97 @@ Test(server, without_descriptors_it_sheds_load_and_recovers) {
     vouch_client_free(another);
     close_both();
 }
+
+/* ---- connections that come and go ---- */
+
+struct visits {
+    struct rpc_latch opened, closed;
+    atomic_uint_fast64_t numbers; /* sum of those that opened, minus those that closed */
+    atomic_uint strangers;
+};
+
+static void on_open(void *context, uint64_t connection, const struct vouch_identity *peer) {
+    struct visits *visits = context;
+    if (!(peer->known & VOUCH_KNOWN_UID) || peer->uid != geteuid())
+        atomic_fetch_add(&visits->strangers, 1);
+    atomic_fetch_add(&visits->numbers, connection);
+    rpc_latch_raise(&visits->opened);
+}
+
+static void on_close(void *context, uint64_t connection, const struct vouch_identity *peer) {
+    struct visits *visits = context;
+    if (!(peer->known & VOUCH_KNOWN_UID) || peer->uid != geteuid())
+        atomic_fetch_add(&visits->strangers, 1);
+    atomic_fetch_sub(&visits->numbers, connection);
+    rpc_latch_raise(&visits->closed);
+}
+
+Test(server, tells_of_connections_that_come_and_go) {
+    support_baseline_begin();
+    struct visits visits = {.numbers = 0};
+    rpc_latch_init(&visits.opened);
+    rpc_latch_init(&visits.closed);
+    struct vouch_server_options options = {VOUCH_OPTIONS(options), .on_open = on_open,
+                                           .on_close = on_close, .context = &visits};
+    rpc_stage_open(&stage, &options);
+    struct vouch_client *first = rpc_stage_client(&stage, NULL);
+    struct vouch_client *second = rpc_stage_client(&stage, NULL);
+    rpc_check_call(first, "echo", "a", 0, "a");
+    rpc_latch_wait(&visits.opened, 2);
+    vouch_client_free(first);
+    rpc_latch_wait(&visits.closed, 1);
+    rpc_check_call(second, "echo", "b", 0, "b");
+    vouch_client_free(second);
+    rpc_latch_wait(&visits.closed, 2);
+    cr_assert_eq(atomic_load(&visits.numbers), 0);
+    cr_assert_eq(atomic_load(&visits.strangers), 0);
+    rpc_stage_close(&stage);
+    rpc_latch_deinit(&visits.opened);
+    rpc_latch_deinit(&visits.closed);
+    support_baseline_end();
+}
+
+Test(server, a_connection_ends_after_its_kept_calls) {
+    support_baseline_begin();
+    struct visits visits = {.numbers = 0};
+    rpc_latch_init(&visits.opened);
+    rpc_latch_init(&visits.closed);
+    struct vouch_server_options options = {VOUCH_OPTIONS(options), .on_close = on_close,
+                                           .context = &visits};
+    rpc_stage_open(&stage, &options);
+    client = rpc_stage_client(&stage, NULL);
+    struct rpc_outcome outcome = {.callbacks = 0};
+    rpc_call_async(client, "keep", "x", NULL, &outcome, NULL);
+    rpc_latch_wait(&stage.entered, 1);
+    struct vouch_call *kept = stage.kept[0];
+    cr_assert_eq(vouch_call_get_connection(kept), 1);
+    vouch_client_free(client);
+    client = NULL;
+    cr_assert_eq(vouch_call_wait_cancelled(kept, vouch_deadline_in(RPC_PATIENCE)), 1);
+    cr_assert_eq(visits.closed.count, 0);
+    cr_assert_eq(vouch_call_reply(kept, NULL, 0), -ECONNRESET);
+    rpc_latch_wait(&visits.closed, 1);
+    rpc_stage_close(&stage);
+    rpc_latch_deinit(&visits.opened);
+    rpc_latch_deinit(&visits.closed);
+    support_baseline_end();
+}
+
+Test(server, listens_in_one_step) {
+    support_baseline_begin();
+    rpc_stage_open(&stage, NULL);
+    char path[SUPPORT_PATH_MAX];
+    support_temp_path(path, "socket");
+    struct vouch_error error;
+    cr_assert_eq(vouch_server_listen(stage.server, path, NULL, &error), 0);
+    cr_assert_eq(vouch_server_listen(stage.server, path, NULL, &error), VOUCH_E_ADDRESS_LOCKED);
+    cr_assert_eq(vouch_client_dial(path, NULL, NULL, &client, &error), 0, "%s", error.message);
+    rpc_check_call(client, "echo", "a", 0, "a");
+    vouch_client_free(client);
+    client = NULL;
+    cr_assert_eq(vouch_server_stop(stage.server, RPC_PATIENCE), 0);
+    cr_assert_eq(vouch_server_listen(stage.server, path, NULL, &error), -ESHUTDOWN);
+    cr_assert_eq(access(path, F_OK), -1); /* nothing is left behind */
+    rpc_stage_close(&stage);
+    support_baseline_end();
+}

@@ -48,24 +48,32 @@ struct vouch_client_options {
     size_t size;
     const struct vouch_allocator *allocator; /* NULL: malloc */
     struct vouch_pool *pool;                 /* referenced; NULL: one of its own */
-    int64_t call_timeout; /* for calls that don't say their own, ns; 0: 30 s; VOUCH_FOREVER */
-    size_t max_request;   /* largest message sent, envelope included; 0: 4 MiB; at most
-                             VOUCH_CHUNK_SIZE_BOUND */
-    size_t max_reply;     /* largest message taken; 0: 4 MiB */
-    unsigned max_calls;   /* in flight; 0: VOUCH_CLIENT_CALLS_DEFAULT; one more answers -EBUSY */
-    size_t output_max; /* bytes waiting to be sent at which further calls answer -EAGAIN; 0: max(4
-                          MiB, 2 * max_request) */
-    int64_t frame_timeout; /* for a message of the server once begun, ns; 0: 30 s; VOUCH_FOREVER */
-    int64_t stall_timeout; /* without the server taking a byte while there are some to send, ns; 0:
-                              30 s; VOUCH_FOREVER */
-    bool reconnect; /* vouch_client_dial only: connect again when the connection is gone and a call
-                     * is made. What was in flight ends with -ECONNRESET and is not repeated */
-    int64_t reconnect_min; /* wait between attempts, doubled each time up to the maximum, ns; 0: 10
-                              ms */
-    int64_t reconnect_max; /* 0: 1 s */
-    const struct vouch_client_interceptor
-        *interceptors;        /* copied; `before` runs in this order, `after` in the reverse */
-    size_t interceptor_count; /* at most 16 */
+
+    /* For calls that don't say their own, ns; 0: 30 s; VOUCH_FOREVER. */
+    int64_t call_timeout;
+    /* Largest message sent, envelope included; 0: 4 MiB; at most VOUCH_CHUNK_SIZE_BOUND. */
+    size_t max_request;
+    /* Largest message taken; 0: 4 MiB; at most VOUCH_CHUNK_SIZE_BOUND. */
+    size_t max_reply;
+    /* In flight; 0: VOUCH_CLIENT_CALLS_DEFAULT; one more answers -EBUSY. */
+    unsigned max_calls;
+    /* Bytes waiting to be sent at which further calls answer -EAGAIN;
+     * 0: max(4 MiB, 2 * max_request). */
+    size_t output_max;
+    /* For a message of the server once begun, ns; 0: 30 s; VOUCH_FOREVER. */
+    int64_t frame_timeout;
+    /* Without the server taking a byte while there are some to send, ns; 0: 30 s; VOUCH_FOREVER. */
+    int64_t stall_timeout;
+
+    /* vouch_client_dial only: connect again when the connection is gone and a call is made. What
+     * was in flight ends with -ECONNRESET and is not repeated. */
+    bool reconnect;
+    /* Wait between attempts, doubled each time up to the maximum, ns; 0: 10 ms and 1 s. */
+    int64_t reconnect_min, reconnect_max;
+
+    /* Copied; `before` runs in this order, `after` in the reverse. At most 16. */
+    const struct vouch_client_interceptor *interceptors;
+    size_t interceptor_count;
 };
 
 /* Connects and makes a client. `dial_options`, `options` and `ret_error` may be NULL. Errors of
@@ -95,7 +103,7 @@ VOUCH_API void vouch_client_free(struct vouch_client *client);
 /* A reply. `data` is the body, in place in `buffer`; both live until vouch_reply_release (or take a
  * reference of the buffer). */
 struct vouch_reply {
-    const uint8_t *data; /* NULL when `size` is 0 */
+    const uint8_t *data; /* never NULL on success */
     size_t size;
     struct vouch_buffer *buffer; /* may be NULL */
 };

@@ -25,18 +25,22 @@ extern "C" {
 struct vouch_dial_options {
     size_t size;
     const struct vouch_allocator *allocator; /* NULL: malloc */
-    const struct vouch_policy
-        *server; /* which server credentials are acceptable; NULL: same uid as we, and root */
-    bool check_file_uid,
-        check_file_gid; /* expect the socket file to belong to `file_uid` / `file_gid` */
+
+    /* Which server credentials are acceptable; NULL: same uid as we, and root. */
+    const struct vouch_policy *server;
+    /* Expect the socket file to belong to `file_uid` / `file_gid`. */
+    bool check_file_uid, check_file_gid;
     uid_t file_uid;
     gid_t file_gid;
-    const mode_t *file_modes; /* accepted permission bits (07777) of the socket file; NULL: any */
-    size_t file_mode_count;   /* at most VOUCH_DIAL_MODES_MAX */
-    int64_t timeout;          /* for the connection to be made, ns; 0: 10 s; VOUCH_FOREVER */
-    bool allow_abstract_name_that_any_user_can_take; /* "@name": whoever came first owns it; only
-                                                        the credentials check protects */
-    bool pass_descriptors;                           /* as in struct vouch_conn_options */
+    /* Accepted permission bits (07777) of the socket file, at most VOUCH_DIAL_MODES_MAX;
+     * NULL: any. */
+    const mode_t *file_modes;
+    size_t file_mode_count;
+    /* For the connection to be made, ns; 0: 10 s; VOUCH_FOREVER. */
+    int64_t timeout;
+    /* "@name": whoever came first owns it; only the credentials check protects. */
+    bool allow_abstract_name_that_any_user_can_take;
+    bool pass_descriptors; /* as in struct vouch_conn_options */
 };
 
 /* Connects to `address`, a path or "@name". `options` and `ret_error` may be NULL. Waits at most

@@ -24,22 +24,24 @@ struct vouch_listener;
 struct vouch_listen_options {
     size_t size;
     const struct vouch_allocator *allocator; /* NULL: malloc */
-    const struct vouch_policy *policy;       /* who may connect; NULL: same uid and root. Copied */
-    mode_t
-        mode; /* of the socket file; 0: 0600. Who lacks write permission can't connect (unix(7)) */
-    bool set_uid,
-        set_gid; /* give the file to `uid` / `gid`; else it is ours. Needs the right to chown(2) */
+
+    /* Who may connect; NULL: same uid and root. Copied. */
+    const struct vouch_policy *policy;
+    /* Of the socket file; 0: 0600. Who lacks write permission can't connect (unix(7)). */
+    mode_t mode;
+    /* Give the file to `uid` / `gid`; else it is ours. Needs the right to chown(2). */
+    bool set_uid, set_gid;
     uid_t uid;
     gid_t gid;
-    int backlog;              /* 0: 512; the kernel caps it at net.core.somaxconn */
-    unsigned max_connections; /* 0: min(4096, 3/4 of (RLIMIT_NOFILE - 64)); counts live vouch_conns
-                                 of this listener */
-    unsigned max_connections_per_uid; /* 0: 256, but never over half of max_connections for a uid
-                                         other than ours */
-    bool allow_unsafe_parent; /* publish though others may rename or delete in the parent directory
-                                 (/tmp without own folder) */
-    bool allow_abstract_name_that_any_user_can_reach; /* "@name": no file, no mode, anybody in the
-                                                         network namespace can connect */
+    int backlog; /* 0: 512; the kernel caps it at net.core.somaxconn */
+    /* Live connections of this listener; 0: min(4096, 3/4 of (RLIMIT_NOFILE - 64)). */
+    unsigned max_connections;
+    /* 0: 256, but never over half of max_connections for a uid other than ours. */
+    unsigned max_connections_per_uid;
+    /* Publish though others may rename or delete in the parent directory (/tmp itself, say). */
+    bool allow_unsafe_parent;
+    /* "@name": no file, no mode, anybody in the network namespace can connect. */
+    bool allow_abstract_name_that_any_user_can_reach;
     bool pass_descriptors; /* as in struct vouch_conn_options, for accepted connections */
 };
 

@@ -45,27 +45,45 @@ struct vouch_server_options {
     size_t size;
     const struct vouch_allocator *allocator; /* NULL: malloc */
     struct vouch_pool *pool;                 /* referenced; NULL: one of its own */
-    unsigned workers;                        /* threads kept; 0: one a core, at least 2 */
-    unsigned workers_max; /* … when handlers block; 0: 64 or 4 * workers, whichever is more. This is
-                           * the limit of handlers that run at a time; calls beyond it wait in their
-                           * sockets */
-    size_t max_request;   /* largest message taken, envelope included; 0: 4 MiB; at most
-                             VOUCH_CHUNK_SIZE_BOUND */
-    size_t max_reply;     /* largest message sent; 0: 4 MiB */
-    size_t drain_max; /* an oversize call up to this is skipped and answered, a larger one ends its
-                       * connection; 0: 4 * max_request */
-    unsigned max_calls; /* in flight on one connection; 0: 128. At the limit its reading stops */
-    size_t output_soft; /* bytes waiting for a client to read at which its requests are no longer
-                           read; 0: 1 MiB */
-    size_t output_hard; /* … at which it is disconnected; 0: max(4 MiB, 2 * max_reply); never under
-                           output_soft */
-    int64_t stall_timeout; /* a client that takes no byte for so long while there are some for it is
-                              disconnected; 0: 30 s */
-    int64_t frame_timeout; /* for a message once its first byte is there; 0: 30 s; VOUCH_FOREVER */
-    int64_t drain_timeout; /* what vouch_server_interrupt gives calls in flight; 0: 5 s */
-    const struct vouch_server_interceptor
-        *interceptors;        /* copied; `before` runs in this order, `after` in the reverse */
-    size_t interceptor_count; /* at most 16 */
+
+    /* Threads kept; 0: one a core, at least 2. */
+    unsigned workers;
+    /* Threads when handlers block; 0: 64 or 4 * workers, whichever is more. This is the limit of
+     * handlers that run at a time; calls beyond it wait in their sockets. */
+    unsigned workers_max;
+
+    /* Largest message taken, envelope included; 0: 4 MiB; at most VOUCH_CHUNK_SIZE_BOUND. */
+    size_t max_request;
+    /* Largest message sent; 0: 4 MiB; at most VOUCH_CHUNK_SIZE_BOUND. */
+    size_t max_reply;
+    /* An oversize call up to this is skipped and answered, a larger one ends its connection;
+     * 0: 4 * max_request. */
+    size_t drain_max;
+    /* In flight on one connection; 0: 128. At the limit its reading stops. */
+    unsigned max_calls;
+    /* Bytes waiting for a client to read at which its requests are no longer read; 0: 1 MiB. */
+    size_t output_soft;
+    /* … at which it is disconnected; 0: max(4 MiB, 2 * max_reply); never under output_soft. */
+    size_t output_hard;
+    /* A client that takes no byte for so long while there are some for it is disconnected, ns;
+     * 0: 30 s; VOUCH_FOREVER. */
+    int64_t stall_timeout;
+    /* For a message once its first byte is there, ns; 0: 30 s; VOUCH_FOREVER. */
+    int64_t frame_timeout;
+    /* What vouch_server_interrupt gives calls in flight, ns; 0: 5 s. */
+    int64_t drain_timeout;
+
+    /* Copied; `before` runs in this order, `after` in the reverse. At most 16. */
+    const struct vouch_server_interceptor *interceptors;
+    size_t interceptor_count;
+
+    /* A connection has begun, or has ended and all its calls with it; `connection` is what
+     * vouch_call_get_connection says, `peer` lives until on_close returns. For state of the
+     * program's own that goes with a connection. No lock is held; of one connection on_open comes
+     * first and on_close last. Either may be NULL. */
+    void (*on_open)(void *context, uint64_t connection, const struct vouch_identity *peer);
+    void (*on_close)(void *context, uint64_t connection, const struct vouch_identity *peer);
+    void *context;
 };
 
 /* Returns 0, -ENOMEM, -EINVAL (an option out of its range), errnos of the poller. `options` may be
@@ -90,15 +108,16 @@ enum {
 };
 
 struct vouch_method {
-    const char
-        *name; /* 1 to VOUCH_METHOD_NAME_MAX of A-Z a-z 0-9 _ . - /; compared exactly. Copied */
+    size_t size;
+    /* 1 to VOUCH_METHOD_NAME_MAX of A-Z a-z 0-9 _ . - /; compared exactly. Copied */
+    const char *name;
     vouch_handler handler;
     void *context;
-    const struct vouch_policy
-        *policy; /* who may call it, beyond who may connect; NULL: all who are connected. Copied */
-    unsigned flags;                 /* VOUCH_METHOD_* */
-    void (*release)(void *context); /* runs once, when the server is freed; may be NULL. Not when
-                                       registering failed */
+    /* Who may call it, beyond who may connect; NULL: all who are connected. Copied */
+    const struct vouch_policy *policy;
+    unsigned flags; /* VOUCH_METHOD_* */
+    /* Runs once, when the server is freed; may be NULL. Not when registering failed */
+    void (*release)(void *context);
 };
 
 /* Registers a method. 0, VOUCH_E_METHOD_EXISTS, VOUCH_E_METHOD_NAME, -EINVAL, -ENOMEM, -EBUSY
@@ -110,6 +129,11 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_method(struct vouch_server *serv
  * asked for until vouch_server_free. Before or while serving. 0, -ENOMEM, -ESHUTDOWN, errnos. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_listener(struct vouch_server *server,
                                                          struct vouch_listener *listener);
+
+/* vouch_listen and vouch_server_add_listener in one: errors of both. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_server_listen(struct vouch_server *server, const char *address,
+                                                   const struct vouch_listen_options *options,
+                                                   struct vouch_error *ret_error);
 
 /* Serves one connection (a socketpair's end, say). Takes it over on success only. Before or while
  * serving; any thread. */
@@ -155,6 +179,9 @@ VOUCH_API const char *vouch_call_get_method(const struct vouch_call *call);
 
 /* Who calls; lives as long as the call. */
 VOUCH_API const struct vouch_identity *vouch_call_get_peer(const struct vouch_call *call);
+
+/* The connection it came on: a number that no other connection of this server ever has. */
+VOUCH_API uint64_t vouch_call_get_connection(const struct vouch_call *call);
 
 /* CLOCK_MONOTONIC, ns; VOUCH_FOREVER when the caller set none. */
 VOUCH_API int64_t vouch_call_get_deadline(const struct vouch_call *call);
