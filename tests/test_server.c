@@ -323,8 +323,10 @@ static void on_signal(int number) {
     vouch_server_interrupt(stage.server);
 }
 
-static int signal_parent(void *context) {
-    return kill(*(pid_t *)context, SIGTERM) == 0 ? 0 : 1;
+/* Once the call is in flight: one that is still in the socket would not be cut off. */
+static void *signal_when_entered(void *context) {
+    rpc_latch_wait(&stage.entered, 1);
+    return kill(getpid(), SIGTERM) == 0 ? context : NULL;
 }
 
 Test(server, a_signal_handler_ends_run_with_a_drain) {
@@ -334,15 +336,14 @@ Test(server, a_signal_handler_ends_run_with_a_drain) {
     rpc_stage_init(&stage, &options);
     client = rpc_stage_client(&stage, NULL);
     struct sigaction action = {.sa_handler = on_signal}, before;
-    pid_t self = getpid();
     cr_assert_eq(sigaction(SIGTERM, &action, &before), 0);
     struct rpc_outcome outcome;
     rpc_call_async(client, "wait", "", NULL, &outcome, NULL);
-    pid_t child = peers_start(signal_parent, &self);
+    pthread_t sender = support_thread_start(signal_when_entered, &stage);
     int64_t begun = vouch_now();
     cr_assert_eq(vouch_server_run(stage.server), -ETIMEDOUT, "a call was cut off");
     cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
-    cr_assert_eq(peers_wait(child), 0);
+    cr_assert_eq(support_thread_join(sender), &stage);
     cr_assert_eq(sigaction(SIGTERM, &before, NULL), 0);
     close_both();
 }
