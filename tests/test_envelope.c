@@ -16,7 +16,7 @@
 #include <string.h>
 #include <vouch/chunk.h>
 
-#include "payload.pb-c.h"
+#include "proto/payload.pb-c.h"
 #include "rpc/session.h"
 #include "tests/harness.h"
 #include "tests/sessions.h"
