@@ -31,10 +31,11 @@ struct vouch_call;
 #define VOUCH_SERVER_WORKERS_BOUND 1024u
 #define VOUCH_METHOD_NAME_MAX 255 /* bytes */
 
-/* Runs around each call that found its method. `before` returns 0 to let it pass, or answers it
- * with an enum vouch_remote_error (the caller sees its name as text). `after` runs when the call
- * has been answered: result 0 or the error, and the ns since its arrival; not with a lock held; on
- * the thread that answered. Either may be NULL. */
+/* Runs around each call that is about to reach its method: found, allowed, in time. `before`
+ * returns 0 to let it pass, or answers it with an enum vouch_remote_error (the caller sees its name
+ * as text). `after` runs when the call has been answered, for those whose `before` was asked:
+ * result 0 or the error, and the ns since its arrival; not with a lock held; on the thread that
+ * answered. Either may be NULL. */
 struct vouch_server_interceptor {
     int (*before)(void *context, struct vouch_call *call);
     void (*after)(void *context, struct vouch_call *call, int result, int64_t elapsed);
@@ -46,7 +47,7 @@ struct vouch_server_options {
     const struct vouch_allocator *allocator; /* NULL: malloc */
     struct vouch_pool *pool;                 /* referenced; NULL: one of its own */
 
-    /* Threads kept; 0: one a core, at least 2. */
+    /* Threads kept; 0: one a core, at least 2, at most 64. */
     unsigned workers;
     /* Threads when handlers block; 0: 64 or 4 * workers, whichever is more. This is the limit of
      * handlers that run at a time; calls beyond it wait in their sockets. */
@@ -161,8 +162,9 @@ VOUCH_API void vouch_server_interrupt(struct vouch_server *server);
 
 /* For a foreign loop, instead of run and start: poll get_fd for get_events at most get_timeout ns,
  * then process. Handlers run inside process. get_fd: -ENOTSUP on systems that have no descriptor
- * for many (see docs/architecture.md), -EBUSY when workers serve. process: 0, -ESHUTDOWN after a
- * stop is complete, other codes when serving can't go on. */
+ * for many (see docs/architecture.md), -EBUSY when workers serve, -ESHUTDOWN. process: 0,
+ * -ESHUTDOWN after a stop is complete, -EINVAL before get_fd, other codes when serving can't go on.
+ */
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_get_fd(struct vouch_server *server);
 VOUCH_API short vouch_server_get_events(struct vouch_server *server);
 VOUCH_API int64_t vouch_server_get_timeout(struct vouch_server *server);
