@@ -50,8 +50,6 @@ Test(client_call, bodies_of_all_sizes_come_back_as_they_were) {
         cr_assert_not_null(reply.data);
         if (sizes[i] > 0)
             cr_assert_eq(memcmp(reply.data, data, sizes[i]), 0);
-        else
-            cr_assert_not_null(reply.data);
         vouch_reply_release(&reply);
         cr_assert_eq(reply.size, 0);
         vouch_reply_release(&reply);
