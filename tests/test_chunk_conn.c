@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -335,5 +336,131 @@ Test(chunk_conn, is_of_no_use_in_a_forked_child) {
     cr_assert_eq(status, 0);
     expect_text("yo");
     cr_assert_eq(vouch_chunk_conn_write(chunks, "x", 1), 0);
+    end();
+}
+
+/* ---- for a foreign loop ---- */
+
+static int queue(const char *text, size_t size) {
+    static struct vouch_pool *pool;
+    struct vouch_buffer *body;
+    cr_assert_eq(vouch_pool_new(NULL, &pool), 0);
+    cr_assert_eq(vouch_pool_get(pool, VOUCH_CHUNK_HEADER_MAX, size, &body), 0);
+    vouch_pool_unref(pool);
+    if (size > 0)
+        memcpy(body->data, text, size);
+    body->size = size;
+    return vouch_chunk_conn_queue(chunks, body);
+}
+
+static void expect_now(int result) {
+    struct vouch_chunk chunk;
+    cr_assert_eq(vouch_chunk_conn_try_read(chunks, &chunk), result);
+    if (result == 1)
+        vouch_buffer_unref(chunk.buffer);
+}
+
+Test(chunk_conn, try_read_takes_what_is_there) {
+    begin();
+    expect_now(-EAGAIN);
+    SEND("\x0ahello\x04y");
+    expect_now(1);
+    cr_assert_eq(vouch_chunk_conn_get_timeout(chunks), VOUCH_FOREVER);
+    expect_now(-EAGAIN);
+    cr_assert_leq(vouch_chunk_conn_get_timeout(chunks), VOUCH_SECONDS(30));
+    cr_assert_gt(vouch_chunk_conn_get_timeout(chunks), 0);
+    SEND("o");
+    expect_now(1);
+    expect_now(-EAGAIN);
+    cr_assert_eq(vouch_chunk_conn_get_timeout(chunks), VOUCH_FOREVER);
+    cr_assert_eq(vouch_conn_shutdown_write(peer), 0);
+    expect_now(0);
+    end();
+}
+
+Test(chunk_conn, try_read_knows_the_frame_timeout) {
+    begin_with(&(struct vouch_chunk_options){.frame_timeout = 1});
+    SEND("\x0ahell");
+    struct vouch_chunk chunk;
+    int result;
+    while ((result = vouch_chunk_conn_try_read(chunks, &chunk)) == -EAGAIN)
+        cr_assert_eq(vouch_chunk_conn_get_timeout(chunks), 0);
+    cr_assert_eq(result, -ETIMEDOUT);
+    expect_closed();
+    end();
+}
+
+Test(chunk_conn, queue_sends_at_once_what_fits) {
+    char bytes[16];
+    begin();
+    cr_assert_eq(vouch_chunk_conn_get_events(chunks), POLLIN);
+    cr_assert_eq(queue("hello", 5), 0);
+    cr_assert_eq(queue("", 0), 0);
+    cr_assert_eq(vouch_chunk_conn_get_events(chunks), POLLIN);
+    cr_assert_eq(vouch_conn_read(peer, bytes, sizeof(bytes)), 7);
+    cr_assert_arr_eq(bytes, "\x0ahello\x00", 7);
+    end();
+}
+
+/* More than the socket takes: the rest goes in the order it came, in flushes. */
+Test(chunk_conn, what_the_socket_does_not_take_waits) {
+    enum { SIZE = 1000, MAX = 1000000 };
+    static char body[SIZE];
+    begin_with(&(struct vouch_chunk_options){.max_write = MAX});
+    unsigned queued = 0;
+    int result;
+    memset(body, 0, sizeof(body));
+    for (;; queued++) {
+        memcpy(body, &queued, sizeof(queued));
+        result = queue(body, SIZE);
+        if (result < 0)
+            break;
+    }
+    cr_assert_eq(result, -EAGAIN);
+    cr_assert_gt(queued, MAX / SIZE);
+    cr_assert_eq(vouch_chunk_conn_get_events(chunks), POLLIN | POLLOUT);
+    cr_assert_eq(vouch_chunk_conn_flush(chunks), -EAGAIN);
+    cr_assert_eq(vouch_chunk_conn_write(chunks, "x", 1), -EBUSY);
+
+    for (unsigned i = 0; i < queued; i++) {
+        uint8_t header[2];
+        unsigned number;
+        cr_assert_eq(vouch_conn_read_exactly(peer, header, 2), 0);
+        cr_assert_eq(header[0], 0xd0);
+        cr_assert_eq(vouch_conn_read_exactly(peer, body, SIZE), 0);
+        memcpy(&number, body, sizeof(number));
+        cr_assert_eq(number, i);
+        result = vouch_chunk_conn_flush(chunks);
+        cr_assert(result == 0 || result == -EAGAIN);
+    }
+    cr_assert_eq(result, 0);
+    cr_assert_eq(vouch_chunk_conn_write(chunks, "x", 1), 0);
+    end();
+}
+
+Test(chunk_conn, queue_refuses) {
+    struct vouch_pool *pool;
+    struct vouch_buffer *body;
+    begin_with(&(struct vouch_chunk_options){.max_write = 5});
+    cr_assert_eq(queue("123456", 6), -EMSGSIZE);
+    cr_assert_eq(queue("12345", 5), 0);
+    cr_assert_eq(vouch_pool_new(NULL, &pool), 0);
+    cr_assert_eq(vouch_pool_get(pool, VOUCH_CHUNK_HEADER_MAX - 1, 5, &body), 0);
+    cr_assert_eq(vouch_chunk_conn_queue(chunks, body), -EINVAL, "no headroom");
+    cr_assert_eq(vouch_pool_get(pool, VOUCH_CHUNK_HEADER_MAX, 5, &body), 0);
+    vouch_buffer_ref(body);
+    cr_assert_eq(vouch_chunk_conn_queue(chunks, body), -EINVAL, "shared");
+    vouch_buffer_unref(body);
+    vouch_pool_unref(pool);
+    vouch_conn_close(vouch_chunk_conn_get_conn(chunks));
+    cr_assert_eq(queue("1", 1), -ESHUTDOWN);
+    end(); /* with a chunk that still waits */
+}
+
+Test(chunk_conn, queue_notices_that_the_peer_is_gone) {
+    begin();
+    vouch_conn_free(peer);
+    peer = NULL;
+    cr_assert_eq(queue("1", 1), -ECONNRESET);
     end();
 }

@@ -108,9 +108,26 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_chunk_conn_read(struct vouch_chunk_conn *ch
 
 /* Writes one chunk, header and body in one system call. -EMSGSIZE over max_write (nothing was
  * sent); after -ETIMEDOUT in the middle of a chunk the connection is closed; else as
- * vouch_conn_write. An empty body is allowed; peers may ignore it. */
+ * vouch_conn_write. An empty body is allowed; peers may ignore it. -EBUSY while queued chunks
+ * wait. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_chunk_conn_write(struct vouch_chunk_conn *chunks,
                                                       const void *data, size_t size);
+
+/* For a foreign loop: poll the connection's descriptor for get_events at most get_timeout ns
+ * (VOUCH_FOREVER: no limit), then call try_read until it answers -EAGAIN, and flush. Without
+ * waiting, and otherwise as read and write:
+ *   try_read  -EAGAIN when no whole chunk is there yet.
+ *   queue     takes `body` over, whatever it returns: a buffer with VOUCH_CHUNK_HEADER_MAX bytes of
+ *             headroom and no other reference (else -EINVAL). What the socket does not take is kept
+ *             for flush; -EAGAIN, and it is dropped, when max_write bytes or more wait already.
+ *   flush     sends more of what waits: 0 when all is sent, else -EAGAIN or an error. */
+VOUCH_API short vouch_chunk_conn_get_events(const struct vouch_chunk_conn *chunks);
+VOUCH_API int64_t vouch_chunk_conn_get_timeout(const struct vouch_chunk_conn *chunks);
+VOUCH_API VOUCH_MUST_CHECK int vouch_chunk_conn_try_read(struct vouch_chunk_conn *chunks,
+                                                         struct vouch_chunk *ret_chunk);
+VOUCH_API VOUCH_MUST_CHECK int vouch_chunk_conn_queue(struct vouch_chunk_conn *chunks,
+                                                      struct vouch_buffer *body);
+VOUCH_API VOUCH_MUST_CHECK int vouch_chunk_conn_flush(struct vouch_chunk_conn *chunks);
 
 #ifdef __cplusplus
 }

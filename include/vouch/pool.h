@@ -50,8 +50,8 @@ VOUCH_API struct vouch_pool *vouch_pool_ref(struct vouch_pool *pool);
 VOUCH_API void vouch_pool_unref(struct vouch_pool *pool);
 
 /* A buffer with room for at least `capacity` bytes after `headroom` bytes; its size is 0, its
- * content undefined. The caller holds the only reference. Returns 0, -ENOMEM, -EMSGSIZE (the sum is
- * over SSIZE_MAX / 2), -ECHILD. Any thread. */
+ * content undefined; without headroom `data` is aligned for any type. The caller holds the only
+ * reference. Returns 0, -ENOMEM, -EMSGSIZE (the sum is over SSIZE_MAX / 2), -ECHILD. Any thread. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_pool_get(struct vouch_pool *pool, size_t headroom,
                                               size_t capacity, struct vouch_buffer **ret_buffer);
 
