@@ -45,10 +45,3 @@ int clock_poll_timeout(int64_t now, int64_t deadline) {
     uint64_t milliseconds = left / CLOCK_MILLISECOND + (left % CLOCK_MILLISECOND != 0);
     return milliseconds < INT_MAX ? (int)milliseconds : INT_MAX;
 }
-
-struct timespec clock_timespec(int64_t deadline) {
-    if (deadline < 0)
-        return (struct timespec){0};
-    return (struct timespec){.tv_sec = (time_t)(deadline / CLOCK_SECOND),
-                             .tv_nsec = (long)(deadline % CLOCK_SECOND)};
-}

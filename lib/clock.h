@@ -17,6 +17,11 @@ int64_t clock_add(int64_t now, int64_t timeout);
 int clock_poll_timeout(int64_t now, int64_t deadline);
 
 /* For pthread_cond_timedwait on CLOCK_MONOTONIC. */
-struct timespec clock_timespec(int64_t deadline);
+static inline struct timespec clock_timespec(int64_t deadline) {
+    if (deadline < 0)
+        return (struct timespec){0};
+    return (struct timespec){.tv_sec = (time_t)(deadline / 1000000000),
+                             .tv_nsec = (long)(deadline % 1000000000)};
+}
 
 #endif
