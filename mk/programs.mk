@@ -2,6 +2,30 @@
 #
 # Programs on top of the library: demos, examples, benchmarks, tests, fuzz targets.
 
+# ---- generated code: of tests, fuzz targets and examples -----------------------------------------------
+
+GEN := $(BUILD)/gen
+PROTOS := $(wildcard proto/*.proto)
+EXAMPLE_PROTOS := $(wildcard examples/*.proto)
+GEN_SOURCES := $(PROTOS:%.proto=$(GEN)/%.pb-c.c)
+GEN_OBJECTS := $(PROTOS:%.proto=$(OBJ)/gen/%.pb-c.o)
+EXAMPLE_GEN_SOURCES := $(EXAMPLE_PROTOS:%.proto=$(GEN)/%.pb-c.c)
+
+$(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: %.proto
+	@mkdir -p $(@D)
+	$(call say,GEN,$<)tools/check-proto $< && protoc-c --proto_path=. --c_out=$(GEN) $<
+$(OBJ)/gen/%.o: $(GEN)/%.c $(OBJ)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CPPFLAGS) -I$(GEN) $(ALL_CFLAGS) -w -MMD -MP -c $< -o $@
+.SECONDARY: $(GEN_SOURCES) $(EXAMPLE_GEN_SOURCES)
+
+# What includes generated headers: they are made first.
+NEED_GEN := $(patsubst %.c,$(OBJ)/%.o,$(wildcard fuzz/fuzz_proto*.c))
+NEED_EXAMPLE_GEN := $(patsubst %.c,$(OBJ)/%.o,$(wildcard examples/*proto*.c))
+$(NEED_GEN): | $(GEN_SOURCES)
+$(NEED_EXAMPLE_GEN): | $(EXAMPLE_GEN_SOURCES)
+$(NEED_GEN) $(NEED_EXAMPLE_GEN): ALL_CPPFLAGS += -I$(GEN)
+
 # ---- demo, examples, bench, tools: public API only --------------------------------------------------
 
 # Each file with a main is a program; the others of its directory are linked into all of them.
@@ -13,7 +37,8 @@ define program_directory
 $(1)_PROGRAMS := $$(sort $$(call programs_in,$(1)))
 $(1)_COMMON := $$(filter-out $$($(1)_PROGRAMS),$$(wildcard $(1)/*.c))
 $(1)_BINARIES := $$($(1)_PROGRAMS:%.c=$$(OUT)/%)
-$$($(1)_BINARIES): $$(OUT)/$(1)/%: $$(OBJ)/$(1)/%.o $$($(1)_COMMON:%.c=$$(OBJ)/%.o) $$(TYPED_STATIC) $$(STATIC_LIB)
+$(1)_GEN := $$(if $$(filter proto,$$(TYPED)),$$(patsubst %.proto,$$(OBJ)/gen/%.pb-c.o,$$(wildcard $(1)/*.proto)))
+$$($(1)_BINARIES): $$(OUT)/$(1)/%: $$(OBJ)/$(1)/%.o $$($(1)_COMMON:%.c=$$(OBJ)/%.o) $$($(1)_GEN) $$(TYPED_STATIC) $$(STATIC_LIB)
 	@mkdir -p $$(@D)
 	$$(call say,LD,$$@)$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) -o $$@ $$^ $$(TYPED_LIBS) $$(LIBS)
 endef
@@ -22,21 +47,6 @@ demos: $(demo_BINARIES)
 examples: $(examples_BINARIES)
 benches: $(bench_BINARIES)
 tools: $(tools_BINARIES)
-
-# ---- generated code (tests only) ---------------------------------------------------------------------
-
-GEN := $(BUILD)/gen
-PROTOS := $(wildcard proto/*.proto)
-GEN_SOURCES := $(PROTOS:%.proto=$(GEN)/%.pb-c.c)
-GEN_OBJECTS := $(PROTOS:%.proto=$(OBJ)/gen/%.pb-c.o)
-
-$(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: %.proto
-	@mkdir -p $(@D)
-	$(call say,GEN,$<)protoc-c --proto_path=. --c_out=$(GEN) $<
-$(OBJ)/gen/%.o: $(GEN)/%.c $(OBJ)/flags
-	@mkdir -p $(@D)
-	$(call say,CC,$<)$(CC) $(ALL_CPPFLAGS) -I$(GEN) $(ALL_CFLAGS) -w -MMD -MP -c $< -o $@
-.SECONDARY: $(GEN_SOURCES)
 
 # ---- tests -------------------------------------------------------------------------------------------
 
@@ -99,11 +109,11 @@ $(SELFTEST): $(SELFTEST_SOURCES:%.c=$(TEST_OBJ)/%.o)
 
 # ---- fuzz targets ------------------------------------------------------------------------------------
 
-FUZZ_TARGETS := $(patsubst fuzz/%.c,%,$(sort $(filter-out $(TYPED_MISSING:%=fuzz/fuzz_%.c),$(wildcard fuzz/fuzz_*.c))))
+FUZZ_TARGETS := $(patsubst fuzz/%.c,%,$(sort $(filter-out $(foreach n,$(TYPED_MISSING),$(wildcard fuzz/fuzz_$(n)*.c)),$(wildcard fuzz/fuzz_*.c))))
 FUZZ_COMMON := $(filter-out fuzz/fuzz_%.c fuzz/replay_main.c,$(wildcard fuzz/*.c))
 FUZZ_BINARIES := $(FUZZ_TARGETS:%=$(OUT)/fuzz/%)
 REPLAY_BINARIES := $(FUZZ_TARGETS:%=$(OUT)/replay/%)
-FUZZ_PARTS := $(FUZZ_COMMON:%.c=$(OBJ)/%.o) $(TYPED_OBJECTS) $(CORE_OBJECTS)
+FUZZ_PARTS := $(FUZZ_COMMON:%.c=$(OBJ)/%.o) $(if $(filter proto,$(TYPED)),$(GEN_OBJECTS)) $(TYPED_OBJECTS) $(CORE_OBJECTS)
 
 # The entry point of a fuzz target has no header.
 $(OBJ)/fuzz/%.o: private MORE_WARNINGS := -Wno-missing-prototypes

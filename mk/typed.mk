@@ -15,7 +15,7 @@ TYPED := $(foreach n,$(TYPED_PRESENT),$(call typed_known,$(n)))
 TYPED_MISSING := $(filter-out $(TYPED),$(TYPED_PRESENT))
 
 # What of the core's hidden parts each has its own copy of.
-TYPED_PARTS := $(OBJ)/lib/utf8.o
+TYPED_PARTS := $(OBJ)/lib/utf8.o $(OBJ)/lib/cond.o
 
 define typed_library
 $(1)_OBJECTS := $$(patsubst %.c,$$(OBJ)/%.o,$$(sort $$(wildcard stream/$(1)_*.c rpc/$(1)_*.c)))
@@ -36,7 +36,7 @@ ifneq ($$(LOCALIZE),)
 	$$(Q)$$(OBJCOPY) --localize-hidden $$(OBJ)/libvouch-$(1).o
 	$$(Q)$$(AR) rcs $$@ $$(OBJ)/libvouch-$(1).o
 else
-	$$(call say,AR,$$@)$$(AR) rcs $$@ $$($(1)_OBJECTS)
+	$$(call say,AR,$$@)$$(AR) rcs $$@ $$($(1)_OBJECTS) $$(TYPED_PARTS)
 endif
 
 $$($(1)_SHARED): $$($(1)_OBJECTS) $$(TYPED_PARTS) $$(SHARED_LIB) $$(if $$(VERSION_SCRIPT),libvouch-$(1).map)
