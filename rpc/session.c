@@ -27,11 +27,11 @@ static struct session_slot *slot_of_timer(struct timer *timer) {
 
 int session_init(struct session *s, enum session_role role, const struct session_limits *limits,
                  struct vouch_pool *pool, const struct vouch_allocator *allocator) {
-    *s = (struct session){.role = role, .limits = *limits, .allocator = allocator, .pool = pool};
+    *s = (struct session){.role = role, .limits = *limits, .allocator = allocator};
     int r = chunk_decoder_init(&s->decoder, pool, limits->max_receive, limits->drain_max);
     if (r < 0)
         return r;
-    vouch_pool_ref(pool);
+    s->pool = vouch_pool_ref(pool);
     idtable_init(&s->calls, allocator);
     idtable_init(&s->requests, allocator);
     timer_heap_init(&s->timers, allocator);

@@ -57,7 +57,7 @@ static void check_lives(int fd, const char *what) {
     rpc_received_free(&received);
 }
 
-static void check_answered(int fd, int error, const char *what) {
+static void check_answered(int fd, uint32_t error, const char *what) {
     struct rpc_received received;
     cr_assert(rpc_raw_receive(fd, &received), "%s: the connection ended", what);
     cr_assert_eq(received.envelope.id, 7, "%s", what);
@@ -82,7 +82,7 @@ static void check(const char *what, const struct wire *wire, int outcome, bool h
         check_closed(fd, what);
     } else {
         if (outcome != SILENT)
-            check_answered(fd, outcome, what);
+            check_answered(fd, (uint32_t)outcome, what);
         check_lives(fd, what);
     }
     close(fd);

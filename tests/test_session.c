@@ -516,7 +516,7 @@ static unsigned count_pongs(struct side *side) {
 Test(session, pings_are_answered_ten_times_a_second) {
     begin_one(&server, SESSION_SERVER, NULL);
     meet_client(&server);
-    for (int second = 0; second < 3; second++) {
+    for (unsigned second = 0; second < 3; second++) {
         for (int i = 0; i < SESSION_PINGS_PER_SECOND; i++)
             SIDE_SAY(&server, .id = 7, .control = ENVELOPE_PING);
         cr_assert_eq(count_pongs(&server), SESSION_PINGS_PER_SECOND);
