@@ -48,6 +48,8 @@ examples: $(examples_BINARIES)
 benches: $(bench_BINARIES)
 tools: $(tools_BINARIES)
 
+comma := ,
+
 # ---- tests -------------------------------------------------------------------------------------------
 
 # Unit tests see the internals: they are linked with the objects, not with the library.
@@ -59,6 +61,8 @@ TEST_SOURCES := $(sort $(call for_platform,$(wildcard tests/test_*.c tests/suite
 ifeq ($(UNAME),Linux)
 WRAPS := $(shell cat tests/faults.wraps 2>/dev/null)
 TEST_LDFLAGS := $(WRAPS:%=-Wl,--wrap=%)
+# tests/faults.c refers to getpeereid weakly: that alone does not make libbsd needed.
+TEST_LDFLAGS += $(if $(filter portable,$(PLATFORM)),-Wl$(comma)--no-as-needed)
 else
 FAULT_SOURCES := $(addprefix tests/,suite_faults.c suite_syscalls.c suite_short_io.c suite_errno.c \
     suite_oom.c faults.c) $(wildcard tests/scenarios*.c)
