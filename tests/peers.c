@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/peers.h"
 
+#if defined(__linux__)
+#include <sys/prctl.h>
+#endif
+
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -20,16 +24,26 @@ void peers_need_root(void) {
         cr_skip_test("needs root, to be other users");
 }
 
+/* A test that crashes or is killed takes its children with it. Changing the user undoes this. */
+static void die_with_parent(void) {
+#if defined(__linux__)
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+#endif
+}
+
 void peers_become(uid_t uid, gid_t gid) {
     if (setgroups(0, NULL) < 0 || setregid(gid, gid) < 0 || setreuid(uid, uid) < 0)
         _exit(EXIT_FAILED);
+    die_with_parent();
 }
 
 pid_t peers_start(int (*run)(void *context), void *context) {
     pid_t child = fork();
     cr_assert(child >= 0);
-    if (child == 0)
+    if (child == 0) {
+        die_with_parent();
         _exit(run(context));
+    }
     return child;
 }
 
