@@ -45,7 +45,7 @@ static int plain_error(struct vouch_error *ret_error, int code) {
 /* ---- parse ---- */
 
 struct literals {
-    const char *begin, *at;
+    const char *begin, *at, *end;
     struct vouch_json_fault fault;
 };
 
@@ -62,7 +62,7 @@ static size_t next_literal(struct literals *l, const char **ret_text) {
                 p += *p == '\\';
     *ret_text = p;
     size_t size = 0;
-    while (size < VOUCH_JSON_NUMBER_MAX && is_number_char(p[size]))
+    while (p + size < l->end && is_number_char(p[size]))
         size++;
     l->at = p + size;
     return size;
@@ -117,6 +117,7 @@ int vouch_json_parse(const void *text, size_t size, const struct vouch_json_rule
     cJSON *tree = cJSON_ParseWithLengthOpts(text, size, NULL, false);
     if (!tree) /* of what was scanned it refuses nothing */
         return plain_error(ret_error, -ENOMEM);
+    literals.end = literals.begin + size;
     result = scan.exact > 0 ? keep_literals(tree, &literals) : 0;
     if (result < 0) {
         cJSON_Delete(tree);
