@@ -878,6 +878,26 @@ Test(session, an_oversize_call_that_ends_while_input_is_not_wanted) {
     end_one(&server);
 }
 
+Test(session, an_oversize_call_keeps_its_method_if_that_is_one) {
+    struct wire wire = {.size = 0};
+    static const uint8_t zeros[8000];
+    static char name[ENVELOPE_METHOD_MAX + 1];
+    memset(name, 'm', sizeof(name));
+    begin_one(&server, SESSION_SERVER, NULL);
+    for (uint32_t id = 1; id <= 2; id++)
+        wire_message(&wire, &(struct envelope){.id = id,
+                                               .method = name,
+                                               .method_size = sizeof(name) + 1 - id,
+                                               .data = zeros,
+                                               .data_size = 5000});
+    cr_assert(side_feed(&server, wire.bytes, wire.size));
+    side_events(&server);
+    cr_assert_eq(side_request(&server, 1)->slot.method_size, 0);
+    cr_assert_eq(side_request(&server, 2)->slot.method_size, ENVELOPE_METHOD_MAX);
+    cr_assert_arr_eq(side_request(&server, 2)->slot.method, name, ENVELOPE_METHOD_MAX);
+    end_one(&server);
+}
+
 Test(session, an_oversize_call_without_an_id_can_not_be_answered) {
     struct wire wire = {.size = 0};
     static const uint8_t zeros[8000];
