@@ -80,7 +80,7 @@ Test(concurrency, many_large_replies_on_one_connection) {
 
 /* ---- ends at random points ---- */
 
-#define ROUNDS VOUCH_TEST_ROUNDS(1500, 150)
+#define ROUNDS VOUCH_TEST_ROUNDS(3000, 150)
 #define CALLERS 3
 #define ASYNC_CALLS 8
 
