@@ -60,7 +60,7 @@ TEST_SOURCES := $(sort $(call for_platform,$(wildcard tests/test_*.c tests/suite
 # System calls that fail on command (tests/faults.h) take the GNU linker's --wrap.
 ifeq ($(UNAME),Linux)
 WRAPS := $(shell cat tests/faults.wraps 2>/dev/null)
-TEST_LDFLAGS := $(WRAPS:%=-Wl,--wrap=%)
+TEST_LDFLAGS := $(WRAPS:%=-Wl,--wrap=%) -Wl,--wrap=protobuf_c_message_pack
 # tests/faults.c refers to getpeereid weakly: that alone does not make libbsd needed.
 TEST_LDFLAGS += $(if $(filter portable,$(PLATFORM)),-Wl$(comma)--no-as-needed)
 else

@@ -40,7 +40,11 @@ int proto_pack(const ProtobufCMessage *message, size_t size, struct vouch_buffer
 static int unpack_failed(const struct proto_arena *arena, size_t size, struct vouch_error *error) {
     switch (arena->failure) {
     case 0:
-        return proto_error(error, -EPROTO, "protobuf-c refuses it: a required field is missing");
+        /* protobuf-c does not say which. It can't merge a message that comes twice when it has a
+         * oneof that was not set the first time. */
+        return proto_error(error, -EPROTO,
+                           "protobuf-c refuses it: a required field is missing, or a message that "
+                           "comes twice can't be merged");
     case -EMSGSIZE:
         return proto_error(error, -EMSGSIZE,
                            "the message of %zu bytes takes more than %zu bytes of memory", size,
