@@ -17,6 +17,7 @@ struct vouch_json_stream {
     struct vouch_pool *pool;
     struct vouch_buffer *self; /* the memory of this struct */
     struct vouch_json_rules rules;
+    bool broken; /* reading has come to an end that is not the peer's; the reader's alone */
 };
 
 /* The stream's own memory comes from its pool as well, and with it from the caller's allocator. */
@@ -43,6 +44,7 @@ static int stream_on(struct vouch_pool *pool, struct vouch_conn *conn,
     stream->pool = vouch_pool_ref(pool);
     stream->self = self;
     stream->rules = rules;
+    stream->broken = false;
     *ret_stream = stream;
     return 0;
 }
@@ -77,33 +79,42 @@ struct vouch_conn *vouch_json_stream_get_conn(struct vouch_json_stream *stream) 
 
 /* ---- reading ---- */
 
-/* `result` is how reading the chunk went. */
-static int take_value(struct vouch_json_stream *stream, int result, struct vouch_chunk *chunk,
-                      cJSON **ret_value, struct vouch_error *ret_error) {
-    if (result < 0 && ret_error) {
+static void describe(int result, struct vouch_error *ret_error) {
+    if (ret_error) {
         ret_error->code = result;
         snprintf(ret_error->message, sizeof(ret_error->message), "JSON stream: %s",
                  vouch_strerror(result));
     }
-    if (result <= 0)
-        return result;
-    result = vouch_json_parse(chunk->data, chunk->size, &stream->rules, ret_value, ret_error);
-    vouch_buffer_unref(chunk->buffer);
-    return result < 0 ? result : 1;
+}
+
+typedef int (*read_chunk)(struct vouch_chunk_conn *chunks, struct vouch_chunk *ret_chunk);
+
+static int read_value(struct vouch_json_stream *stream, read_chunk read, cJSON **ret_value,
+                      struct vouch_error *ret_error) {
+    struct vouch_chunk chunk;
+    int result = stream->broken ? -ESHUTDOWN : read(stream->chunks, &chunk);
+    if (result < 0)
+        describe(result, ret_error);
+    if (result == 1) {
+        int parsed = vouch_json_parse(chunk.data, chunk.size, &stream->rules, ret_value, ret_error);
+        vouch_buffer_unref(chunk.buffer);
+        result = parsed < 0 ? parsed : 1;
+    }
+    if (result == -EPROTO || result == -EMSGSIZE) {
+        stream->broken = true;
+        vouch_conn_close(vouch_json_stream_get_conn(stream));
+    }
+    return result;
 }
 
 int vouch_json_stream_read(struct vouch_json_stream *stream, cJSON **ret_value,
                            struct vouch_error *ret_error) {
-    struct vouch_chunk chunk;
-    int result = vouch_chunk_conn_read(stream->chunks, &chunk);
-    return take_value(stream, result, &chunk, ret_value, ret_error);
+    return read_value(stream, vouch_chunk_conn_read, ret_value, ret_error);
 }
 
 int vouch_json_stream_try_read(struct vouch_json_stream *stream, cJSON **ret_value,
                                struct vouch_error *ret_error) {
-    struct vouch_chunk chunk;
-    int result = vouch_chunk_conn_try_read(stream->chunks, &chunk);
-    return take_value(stream, result, &chunk, ret_value, ret_error);
+    return read_value(stream, vouch_chunk_conn_try_read, ret_value, ret_error);
 }
 
 /* ---- writing ---- */

@@ -179,10 +179,9 @@ vouch_json_stream_free(struct vouch_json_stream *stream); /* closes; NULL is ign
 /* The connection beneath; owned by the stream. */
 VOUCH_API struct vouch_conn *vouch_json_stream_get_conn(struct vouch_json_stream *stream);
 
-/* Reads the next value: 1; 0: the peer has ended; -EPROTO with offset and reason in `ret_error`
- * (may be NULL) when what came is refused: reading may go on behind it (unless the chunk itself was
- * malformed: then -ESHUTDOWN follows). -ENOMEM: the value is lost. Else as vouch_chunk_conn_read.
- */
+/* Reads the next value: 1; 0: the peer has ended; -EPROTO, with offset and reason in `ret_error`
+ * (may be NULL), when what came is refused: the connection is closed then; -ENOMEM: the value is
+ * lost. Else as vouch_chunk_conn_read. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_json_stream_read(struct vouch_json_stream *stream,
                                                       cJSON **ret_value,
                                                       struct vouch_error *ret_error);
