@@ -525,7 +525,7 @@ Test(json_rpc, recorded_bodies) {
         char text[256];
         cJSON *tree;
         cr_assert_eq(vouch_json_parse(lines[i].data, lines[i].size, NULL, &tree, NULL), 0);
-        cr_assert_eq(vouch_json_print(tree, text, sizeof(text)), lines[i].size);
+        cr_assert_eq(vouch_json_print(tree, text, sizeof(text)), (ssize_t)lines[i].size);
         cr_assert_arr_eq(text, lines[i].data, lines[i].size);
         cJSON_Delete(tree);
     }

@@ -252,7 +252,7 @@ Test(json_stream, both_ends_in_one_loop) {
         cJSON *got;
         int result;
         while ((result = vouch_json_stream_try_read(other, &got, NULL)) == 1) {
-            cr_assert_eq(cJSON_GetArrayItem(got, 0)->valueint, received);
+            cr_assert_eq(cJSON_GetArrayItem(got, 0)->valueint, (int)received);
             cJSON_Delete(got);
             received++;
         }

@@ -233,12 +233,12 @@ Test(json_text, room) {
     for (size_t room = 0; room <= size + 1; room++) {
         char *to = malloc(room ? room : 1);
         cr_assert_not_null(to);
-        cr_assert_eq(vouch_json_print(tree, to, room), size);
+        cr_assert_eq(vouch_json_print(tree, to, room), (ssize_t)size);
         if (room >= size)
             cr_assert_arr_eq(to, text, size);
         free(to);
     }
-    cr_assert_eq(vouch_json_print(tree, NULL, 0), size);
+    cr_assert_eq(vouch_json_print(tree, NULL, 0), (ssize_t)size);
     cJSON_Delete(tree);
 }
 
@@ -278,15 +278,8 @@ static void *deep(void *context) {
     (void)context;
     memset(text, '[', VOUCH_JSON_DEPTH_BOUND);
     memset(text + VOUCH_JSON_DEPTH_BOUND, ']', VOUCH_JSON_DEPTH_BOUND);
-    text[VOUCH_JSON_DEPTH_BOUND - 1] = '1'; /* [[[1]]], one less deep, with a number to look at */
-    text[VOUCH_JSON_DEPTH_BOUND] = '.';
-    int result = vouch_json_parse("[1.5]", 5, NULL, &tree, NULL);
-    cr_assert_eq(result, 0);
-    cJSON_Delete(tree);
-    memset(text, '[', VOUCH_JSON_DEPTH_BOUND);
-    memset(text + VOUCH_JSON_DEPTH_BOUND, ']', VOUCH_JSON_DEPTH_BOUND);
     cr_assert_eq(vouch_json_parse(text, sizeof(text), &rules, &tree, NULL), 0);
-    cr_assert_eq(vouch_json_print(tree, text, sizeof(text)), sizeof(text));
+    cr_assert_eq(vouch_json_print(tree, text, sizeof(text)), (ssize_t)sizeof(text));
     cJSON_Delete(tree);
     return NULL;
 }
