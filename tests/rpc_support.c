@@ -11,6 +11,7 @@
 
 #include "lib/cond.h"
 #include "lib/options.h"
+#include "lib/poller.h"
 #include "tests/harness.h"
 
 /* ---- latches ---- */
@@ -184,6 +185,15 @@ struct vouch_client *rpc_raw_client(int *ret_fd, const struct vouch_client_optio
     struct vouch_client *client;
     cr_assert_eq(vouch_client_new(conn_and_descriptor(ret_fd), options, &client), 0);
     return client;
+}
+
+void rpc_need_loop_descriptor(void) {
+    struct poller *poller;
+    cr_assert_eq(poller_new(NULL, &poller), 0);
+    int fd = poller_fd(poller);
+    poller_free(poller);
+    if (fd < 0)
+        cr_skip_test("this system has no descriptor for many");
 }
 
 struct vouch_server_stats rpc_stats(struct rpc_stage *stage) {

@@ -82,6 +82,9 @@ int rpc_stage_raw(struct rpc_stage *stage);
 /* A client whose server is a descriptor in the hands of the test. */
 struct vouch_client *rpc_raw_client(int *ret_fd, const struct vouch_client_options *options);
 
+/* Skips the test where a foreign loop has no descriptor for many connections (poller_fd). */
+void rpc_need_loop_descriptor(void);
+
 struct vouch_server_stats rpc_stats(struct rpc_stage *stage);
 
 /* Calls with a text; asserts the result, and that the reply is the text `expected` where that is

@@ -314,6 +314,7 @@ static void log_syscalls(const char *who, const struct counts *now) {
  *   client: sendmsg (length, envelope and body in one), poll, recv
  *   server: epoll_wait, recv, sendmsg, epoll_ctl (arming again) */
 Test(allocations, system_calls_of_a_call) {
+    rpc_need_loop_descriptor();
     if (VOUCH_TEST_SLOW)
         cr_skip_test("timers get in between where everything is slow");
     open_both();

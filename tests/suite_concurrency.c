@@ -186,6 +186,7 @@ Test(concurrency, clients_are_closed_at_random_points, .timeout = 300) {
 }
 
 Test(concurrency, clients_in_a_loop_are_closed_at_random_points, .timeout = 300) {
+    rpc_need_loop_descriptor();
     play_rounds(true);
 }
 

@@ -118,6 +118,7 @@ static void *call_blocking(void *context) {
 }
 
 Test(client_drive, a_foreign_loop_and_blocking_calls_of_other_threads_mix) {
+    rpc_need_loop_descriptor();
     open_both();
     static struct rpc_outcome outcomes[16];
     pthread_t threads[3];
@@ -138,6 +139,7 @@ Test(client_drive, a_foreign_loop_and_blocking_calls_of_other_threads_mix) {
 
 /* Whoever drove for his own call took the descriptor from the loop: it has to get it back. */
 Test(client_drive, the_loop_gets_the_connection_back_from_a_blocking_call) {
+    rpc_need_loop_descriptor();
     open_both();
     struct rpc_outcome outcome;
     struct rpc_caller caller;
@@ -168,6 +170,7 @@ static void *call_from_another_thread(void *context) {
 
 /* The loop waits for a long time already when another thread makes a call with a deadline. */
 Test(client_drive, a_call_of_another_thread_wakes_a_loop_that_would_oversleep_it) {
+    rpc_need_loop_descriptor();
     open_both();
     bool ready;
     cr_assert_eq(turn(0, NULL), 0);
@@ -190,6 +193,7 @@ Test(client_drive, a_call_of_another_thread_wakes_a_loop_that_would_oversleep_it
 
 /* The loop watches a descriptor that is not the connection's any more. */
 Test(client_drive, a_reconnect_by_another_thread_wakes_the_loop) {
+    rpc_need_loop_descriptor();
     support_baseline_begin();
     rpc_stage_open(&stage, NULL);
     rpc_stage_listen(&stage, NULL);
