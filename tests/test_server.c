@@ -138,7 +138,8 @@ Test(server, starts_once) {
     rpc_stage_open(&stage, NULL);
     cr_assert_eq(vouch_server_start(stage.server), -EBUSY);
     cr_assert_eq(vouch_server_run(stage.server), -EBUSY);
-    cr_assert_eq(vouch_server_get_fd(stage.server), -EBUSY);
+    int fd = vouch_server_get_fd(stage.server);
+    cr_assert(fd == -EBUSY || fd == -ENOTSUP, "%d", fd);
     cr_assert_eq(vouch_server_stop(stage.server, 0), 0);
     cr_assert_eq(vouch_server_stop(stage.server, 0), 0, "twice is the same");
     cr_assert_eq(vouch_server_start(stage.server), -ESHUTDOWN);
@@ -369,6 +370,7 @@ static void *call_ten_times(void *context) {
 }
 
 Test(server, serves_in_a_foreign_loop_until_interrupted) {
+    rpc_need_loop_descriptor();
     support_baseline_begin();
     rpc_stage_init(&stage, NULL);
     cr_assert_eq(vouch_server_process(stage.server), -EINVAL, "no loop yet");
@@ -396,6 +398,7 @@ static void *answer_kept(void *context) {
 
 /* Its drain ends with the last answer, of whatever thread, and not at the drain's timeout. */
 Test(server, a_loop_that_drains_is_woken_by_the_last_answer) {
+    rpc_need_loop_descriptor();
     support_baseline_begin();
     struct vouch_server_options options = {VOUCH_OPTIONS(options),
                                            .drain_timeout = VOUCH_SECONDS(55)};
@@ -421,6 +424,7 @@ Test(server, a_loop_that_drains_is_woken_by_the_last_answer) {
 }
 
 Test(server, a_loop_cuts_off_at_the_end_of_its_drain) {
+    rpc_need_loop_descriptor();
     support_baseline_begin();
     struct vouch_server_options options = {VOUCH_OPTIONS(options),
                                            .drain_timeout = VOUCH_MILLISECONDS(20)};
@@ -442,6 +446,7 @@ Test(server, a_loop_cuts_off_at_the_end_of_its_drain) {
 }
 
 Test(server, a_stop_drains_a_loops_server_on_the_stopping_thread) {
+    rpc_need_loop_descriptor();
     support_baseline_begin();
     rpc_stage_init(&stage, NULL);
     cr_assert_geq(vouch_server_get_fd(stage.server), 0);
