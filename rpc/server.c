@@ -181,6 +181,15 @@ static void abandon(struct vouch_server *server) {
     poller_free(server->poller);
 }
 
+/* A thread of the program's that has answered a kept call may still be on its way out of
+ * vouch_call_reply. */
+static void wait_for_answers(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    while (server->calls_out > atomic_load(&server->in_flight))
+        pthread_cond_wait(&server->changed, &server->lock);
+    pthread_mutex_unlock(&server->lock);
+}
+
 void vouch_server_free(struct vouch_server *server) {
     if (!server)
         return;
@@ -192,6 +201,7 @@ void vouch_server_free(struct vouch_server *server) {
     server_join_workers(server);
     server_cut_all(server); /* what a worker added while it left */
     server_drop_ready(server);
+    wait_for_answers(server);
     destroy(server);
 }
 

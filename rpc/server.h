@@ -123,6 +123,7 @@ struct vouch_server {
     struct server_conn *free_conns;
     struct vouch_call *free_calls;
     size_t free_call_count;
+    size_t calls_out; /* records that are not in free_calls */
     struct timer_heap timers;
     int64_t alarm_at;
     struct worker *workers, *exited;

@@ -21,11 +21,16 @@ static struct vouch_call *record_get(struct vouch_server *server) {
     if (call) {
         server->free_calls = call->next;
         server->free_call_count--;
+    } else {
+        call = mem_alloc(server->allocator, sizeof(*call));
     }
+    if (call)
+        server->calls_out++;
     pthread_mutex_unlock(&server->lock);
-    return call ? call : mem_alloc(server->allocator, sizeof(*call));
+    return call;
 }
 
+/* After this the server may be freed by another thread. */
 static void record_put(struct vouch_server *server, struct vouch_call *call) {
     pthread_mutex_lock(&server->lock);
     bool keep = server->free_call_count < SERVER_IDLE_CALLS_MAX;
@@ -33,19 +38,22 @@ static void record_put(struct vouch_server *server, struct vouch_call *call) {
         call->next = server->free_calls;
         server->free_calls = call;
         server->free_call_count++;
-    }
-    pthread_mutex_unlock(&server->lock);
-    if (!keep)
+    } else {
         mem_free(server->allocator, call, sizeof(*call));
+    }
+    server->calls_out--;
+    if (atomic_load(&server->state) != SERVER_RUNNING)
+        pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->lock);
 }
 
 static void call_unref(struct vouch_call *call) {
     if (atomic_fetch_sub(&call->references, 1) != 1)
         return;
-    struct server_conn *conn = call->conn;
+    struct vouch_server *server = call->conn->server;
     vouch_buffer_unref(call->buffer);
-    record_put(conn->server, call);
-    server_conn_unref(conn);
+    server_conn_unref(call->conn);
+    record_put(server, call);
 }
 
 /* What is known at once. A method is looked up by the bytes of the wire; nothing of them is trusted

@@ -685,6 +685,56 @@ Test(server, a_connection_ends_after_its_kept_calls) {
     support_baseline_end();
 }
 
+/* ---- freed while a kept call's answer is under way ---- */
+
+struct slow_close {
+    struct rpc_latch entered;
+    atomic_bool left;
+};
+
+/* The last thing that answering a kept call does. That the server is not freed meanwhile can only
+ * be seen by giving it time to. */
+static void close_slowly(void *context, uint64_t connection, const struct vouch_identity *peer) {
+    struct slow_close *slow = context;
+    (void)connection;
+    (void)peer;
+    rpc_latch_raise(&slow->entered);
+    (void)poll(NULL, 0, 20);
+    atomic_store(&slow->left, true);
+}
+
+static void *answer_the_kept_one(void *context) {
+    (void)context;
+    (void)vouch_call_reply(stage.kept[0], NULL, 0);
+    return NULL;
+}
+
+Test(server, is_not_freed_under_an_answer_that_is_under_way) {
+    support_baseline_begin();
+    struct slow_close slow = {.left = false};
+    rpc_latch_init(&slow.entered);
+    struct vouch_server_options options = {VOUCH_OPTIONS(options), .on_close = close_slowly,
+                                           .context = &slow};
+    rpc_stage_open(&stage, &options);
+    client = rpc_stage_client(&stage, NULL);
+    struct rpc_outcome outcome = {.callbacks = 0};
+    rpc_call_async(client, "keep", "x", NULL, &outcome, NULL);
+    rpc_latch_wait(&stage.entered, 1);
+    vouch_client_free(client);
+    client = NULL;
+    struct vouch_call *kept = stage.kept[0];
+    cr_assert_eq(vouch_call_wait_cancelled(kept, vouch_deadline_in(RPC_PATIENCE)), 1);
+    RPC_EVENTUALLY(rpc_stats(&stage).live_connections == 0);
+    pthread_t answerer = support_thread_start(answer_the_kept_one, NULL);
+    rpc_latch_wait(&slow.entered, 1);
+    cr_assert_eq(vouch_server_stop(stage.server, RPC_PATIENCE), 0);
+    rpc_stage_close(&stage);
+    cr_assert(atomic_load(&slow.left));
+    (void)support_thread_join(answerer);
+    rpc_latch_deinit(&slow.entered);
+    support_baseline_end();
+}
+
 Test(server, listens_in_one_step) {
     support_baseline_begin();
     rpc_stage_open(&stage, NULL);
