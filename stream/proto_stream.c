@@ -288,10 +288,10 @@ static int file_result(struct vouch_proto_stream *stream, int r, const struct vo
     return wrong ? proto_error(error, fail(stream, -EPROTO), "the peer sent %s", wrong) : 0;
 }
 
-/* Reads one chunk for all who wait, or waits for who reads. With the lock held, which is let go
- * meanwhile. 0: something has changed. */
+/* Reads one chunk for all who wait, or waits for who reads, or for room to keep it. With the lock
+ * held, which is let go meanwhile. 0: something has changed. */
 static int turn(struct vouch_proto_stream *stream, int64_t deadline, struct vouch_error *error) {
-    if (stream->reading) {
+    if (stream->reading || kept_full(stream)) {
         if (deadline <= vouch_now())
             return -ETIMEDOUT;
         cond_wait_until(&stream->changed, &stream->lock, deadline);
@@ -330,6 +330,7 @@ static int take_message(struct vouch_proto_stream *stream,
     if (r < 0)
         return r;
     kept_drop(stream);
+    pthread_cond_broadcast(&stream->changed); /* there is room */
     return 1;
 }
 
@@ -397,10 +398,10 @@ int vouch_proto_stream_close_send(struct vouch_proto_stream *stream, int64_t dea
     while (r == 0 && !stream->close_answered)
         if (stream->failure != 0)
             r = stream->failure;
-        else if (!stream->reading && kept_full(stream))
-            r = -EAGAIN;
         else
             r = turn(stream, deadline, NULL);
+    if (r == -ETIMEDOUT && kept_full(stream))
+        r = -EAGAIN;
     if (stream->close_answered)
         r = 0;
     pthread_mutex_unlock(&stream->lock);

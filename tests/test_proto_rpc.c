@@ -80,6 +80,7 @@ static int keep(void *context, struct vouch_call *call, const ProtobufCMessage *
     (void)request;
     vouch_call_keep(call);
     later = support_thread_start(answer_later, call);
+    rpc_latch_raise(&stage.entered);
     return 0;
 }
 
@@ -145,6 +146,7 @@ Test(proto_rpc, messages_come_back_as_they_were) {
     check_echo("p/echo", &empty.base);
     check_echo("p/twice", &proto_support_message(1)->base);
     check_echo("p/keep", &proto_support_message(0)->base);
+    rpc_latch_wait(&stage.entered, 1);
     support_thread_join(later);
     close_both();
 }

@@ -52,6 +52,7 @@ static void echo(Sample__Calculator_Service *service, const Sample__Everything *
     case ECHO_LATER:
         job = (struct job){closure, closure_data};
         later = support_thread_start(close_later, &job);
+        rpc_latch_raise(&entered);
         break;
     case ECHO_NULL:
         closure(NULL, closure_data);
@@ -193,6 +194,7 @@ Test(proto_service, an_implementation_may_answer_later) {
     open_with(&waiting);
     echo_mode = ECHO_LATER;
     sample__calculator__echo(remote, proto_support_message(0), on_everything, &outcome);
+    rpc_latch_wait(&entered, 1);
     support_thread_join(later);
     cr_assert_eq(outcome.closures, 1);
     cr_assert_eq(outcome.failures, 0);

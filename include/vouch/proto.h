@@ -223,12 +223,13 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_proto_stream_write(struct vouch_proto_strea
 
 /* Ends our direction and waits until the peer says that it knows, or `deadline` (of
  * CLOCK_MONOTONIC; one in the past: does not wait). The peer's direction stays open: what it sends
- * before its answer is kept for vouch_proto_stream_read. When both directions are ended the
- * connection is closed. 0; -ETIMEDOUT: no answer yet; -EAGAIN: no room to keep more of what the
- * peer sends, read it. After these two the answer is still taken by whoever reads, and this may be
- * called again to wait for it. -ECONNRESET: the peer is gone; else as vouch_proto_stream_read.
- * Peers built on the Go package may never answer when they have ended first: give them little time.
- */
+ * before its answer is kept for vouch_proto_stream_read, up to VOUCH_PROTO_STREAM_KEPT_MAX; then
+ * this waits for another thread to read. Who has no other thread and expects more than that ends
+ * with a deadline in the past, reads to the end, and calls this again to wait for the answer. When
+ * both directions are ended the connection is closed. 0; -ETIMEDOUT: no answer yet; -EAGAIN: the
+ * same, for want of room: read. After these two the answer is still taken by whoever reads.
+ * -ECONNRESET: the peer is gone; else as vouch_proto_stream_read. Peers built on the Go package may
+ * never answer when they have ended first: give them little time. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_proto_stream_close_send(struct vouch_proto_stream *stream,
                                                              int64_t deadline);
 
