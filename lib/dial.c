@@ -83,9 +83,8 @@ static int check_file(const struct dialer *dialer, const struct stat *status) {
     if (S_ISLNK(status->st_mode))
         return fail(dialer, VOUCH_E_SYMLINK, "looking at the socket file");
     if (!S_ISSOCK(status->st_mode))
-        return error_set(dialer->error, VOUCH_E_NOT_SOCKET,
-                         "found a file of type and mode %06o, expected a socket: %s",
-                         (unsigned)status->st_mode, dialer->address.text);
+        return error_set(dialer->error, VOUCH_E_NOT_SOCKET, "found %s, expected a socket: %s",
+                         sockfile_kind(status), dialer->address.text);
     if (options->check_file_uid && status->st_uid != options->file_uid)
         return error_set(dialer->error, VOUCH_E_FILE_OWNER,
                          "the socket file belongs to uid %ld, expected uid %ld: %s",

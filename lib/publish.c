@@ -72,9 +72,9 @@ static int check_lock(const struct publisher *publisher, int lock, struct stat *
         return fail(publisher, -errno, "looking at the lock file");
     if (!S_ISREG(ret_status->st_mode) || ret_status->st_uid != geteuid())
         return error_set(publisher->error, -EPERM,
-                         "the lock file belongs to uid %ld and has type and mode %06o, expected a "
-                         "regular file of uid %ld: %s.lock",
-                         (long)ret_status->st_uid, (unsigned)ret_status->st_mode, (long)geteuid(),
+                         "the lock file is %s of uid %ld, expected a regular file of uid %ld: "
+                         "%s.lock",
+                         sockfile_kind(ret_status), (long)ret_status->st_uid, (long)geteuid(),
                          publisher->address->text);
     return 0;
 }
@@ -170,7 +170,9 @@ static int inspect(const struct publisher *publisher, bool *ret_replace) {
     if (S_ISLNK(file.status.st_mode))
         r = fail(publisher, VOUCH_E_SYMLINK, "looking at the path");
     else if (!S_ISSOCK(file.status.st_mode))
-        r = fail(publisher, VOUCH_E_NOT_SOCKET, "looking at the path");
+        r = error_set(publisher->error, VOUCH_E_NOT_SOCKET,
+                      "found %s, expected a socket or nothing: %s", sockfile_kind(&file.status),
+                      publisher->address->text);
     else
         r = probe(publisher, &file);
     sockfile_close(&file);

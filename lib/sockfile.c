@@ -27,6 +27,23 @@ int sockfile_sockaddr(const struct sockfile *file, struct address_sockaddr *ret_
     return address_of_path(*ret_exact ? fd_path : file->path, ret_sockaddr);
 }
 
+const char *sockfile_kind(const struct stat *status) {
+    switch (status->st_mode & S_IFMT) {
+    case S_IFSOCK:
+        return "a socket";
+    case S_IFREG:
+        return "a regular file";
+    case S_IFDIR:
+        return "a directory";
+    case S_IFLNK:
+        return "a symbolic link";
+    case S_IFIFO:
+        return "a named pipe";
+    default:
+        return "a device";
+    }
+}
+
 bool sockfile_same(const struct stat *a, const struct stat *b) {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }

@@ -36,6 +36,9 @@ int sockfile_sockaddr(const struct sockfile *file, struct address_sockaddr *ret_
 /* Whether the name still leads to the file that sockfile_open saw. */
 bool sockfile_unchanged(const struct sockfile *file);
 
+/* "a regular file", "a directory", … for messages. */
+const char *sockfile_kind(const struct stat *status);
+
 bool sockfile_same(const struct stat *a, const struct stat *b);
 
 /* Where to bind(2) to for a new file `name` in the directory, of which `path` is the name seen from

@@ -96,7 +96,7 @@ Test(dial, symbolic_links_are_not_followed) {
 
 Test(dial, what_is_no_socket) {
     peers_touch(path);
-    expect_refused(NULL, VOUCH_E_NOT_SOCKET, "mode 100600", "expected a socket");
+    expect_refused(NULL, VOUCH_E_NOT_SOCKET, "found a regular file", "expected a socket");
 }
 
 Test(dial, file_owner_and_group) {
