@@ -95,7 +95,7 @@ $(OBJ)/pc.list: FORCE
 
 # ---- installation --------------------------------------------------------------------------------
 
-MAN_PAGES := $(sort $(wildcard $(foreach s,1 3 5 7,docs/man/*.$(s))))
+MAN_PAGES = $(filter-out $(TYPED_MISSING:%=docs/man/vouch_%.3),$(sort $(wildcard docs/man/*.[0-9])))
 man_target = $(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 
 .PHONY: install uninstall
@@ -106,14 +106,15 @@ install: lib
 	install -m 755 $(SHARED_LIB) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libvouch.$(SOEXT)'
 	install -m 644 $(OUT)/vouch.pc '$(DESTDIR)$(LIBDIR)/pkgconfig/vouch.pc'
-	$(foreach m,$(MAN_PAGES),install -d '$(dir $(call man_target,$(m)))' && \
-	    install -m 644 $(m) '$(call man_target,$(m))' &&) :
+	install -d '$(DESTDIR)$(MANDIR)/man3' '$(DESTDIR)$(MANDIR)/man7'
+	install -m 644 $(filter %.3,$(MAN_PAGES)) '$(DESTDIR)$(MANDIR)/man3/'
+	install -m 644 $(filter %.7,$(MAN_PAGES)) '$(DESTDIR)$(MANDIR)/man7/'
 
 uninstall:
 	rm -f $(PUBLIC_HEADERS:include/%='$(DESTDIR)$(INCLUDEDIR)/%')
 	rm -f '$(DESTDIR)$(LIBDIR)/libvouch.a' '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
 	    '$(DESTDIR)$(LIBDIR)/libvouch.$(SOEXT)' '$(DESTDIR)$(LIBDIR)/pkgconfig/vouch.pc'
-	$(foreach m,$(MAN_PAGES),rm -f '$(call man_target,$(m))' &&) :
+	rm -f $(foreach m,$(MAN_PAGES),'$(call man_target,$(m))')
 	-rmdir '$(DESTDIR)$(INCLUDEDIR)/vouch' 2>/dev/null
 
 include mk/typed.mk

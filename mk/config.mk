@@ -119,8 +119,8 @@ cc_option = $(shell $(CC) -Werror $(1) -E -x c /dev/null >/dev/null 2>&1 && echo
 
 # Level 3 where the compiler is known to do it.
 ifneq ($(and $(FORTIFIED),$(filter -O1 -O2 -O3 -Os,$(CFLAGS))),)
-FORTIFY := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=$(shell $(CC) --version | grep -q clang && echo 2 || \
-    { test "$$($(CC) -dumpversion | cut -d. -f1)" -ge 12 && echo 3 || echo 2; })
+FORTIFY := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=$(shell { $(CC) --version | grep -q clang && echo 2 || \
+    { test "$$($(CC) -dumpversion | cut -d. -f1)" -ge 12 && echo 3 || echo 2; }; } 2>/dev/null)
 endif
 
 HARDENING := -fstack-protector-strong $(call cc_option,-fstack-clash-protection)
