@@ -262,7 +262,7 @@ static void release_reading(struct server_conn *conn) {
  * that may take long: then the reading is handed on first. The caller has a reference, and the
  * reading. */
 static void read_calls(struct server_conn *conn) {
-    struct vouch_call *call;
+    struct vouch_call *call = NULL;
     int messages = 0, receives = 0;
     bool full = true;
     for (;;) {

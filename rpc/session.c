@@ -35,7 +35,7 @@ int session_init(struct session *s, enum session_role role, const struct session
     idtable_init(&s->calls, allocator);
     idtable_init(&s->requests, allocator);
     timer_heap_init(&s->timers, allocator);
-    s->frame_deadline = s->stall_deadline = VOUCH_FOREVER;
+    s->frame_deadline = s->stall_deadline = s->overrun_deadline = VOUCH_FOREVER;
     return 0;
 }
 
@@ -107,6 +107,8 @@ void session_sent(struct session *s, size_t size) {
     if (size > 0)
         s->stall_deadline = VOUCH_FOREVER;
     s->out_bytes -= size;
+    if (s->out_bytes < s->limits.output_hard)
+        s->overrun_deadline = VOUCH_FOREVER;
     size += s->out_offset;
     while (s->out_head && size >= s->out_head->public.size) {
         struct pool_buffer *sent = s->out_head;
@@ -291,9 +293,12 @@ static struct envelope reply_envelope(const struct session_slot *slot) {
 static void send_reply(struct session *s, struct vouch_buffer *body, const struct envelope *e) {
     envelope_wrap(body, e);
     push_output(s, body);
-    /* The peer does not read what it asks for. */
-    if (s->out_bytes >= s->limits.output_hard)
+    /* The peer does not read what it asks for, or many answers came at once: it gets a little time,
+     * which begins with the next session_expire. */
+    if (s->out_bytes / SESSION_OVERRUN_FACTOR >= s->limits.output_hard)
         session_fail(s, -ENOBUFS);
+    else if (s->out_bytes >= s->limits.output_hard && s->overrun_deadline == VOUCH_FOREVER)
+        s->overrun_deadline = 0;
 }
 
 /* What a plain peer understands: a Go client panics on types from 5 up. */
@@ -655,6 +660,7 @@ static int64_t earlier(int64_t a, int64_t b) {
 
 int64_t session_deadline(const struct session *s) {
     int64_t next = earlier(timer_next(&s->timers), s->stall_deadline);
+    next = earlier(next, s->overrun_deadline);
     return session_wants_input(s) ? earlier(next, s->frame_deadline) : next;
 }
 
@@ -668,6 +674,13 @@ static void expire_slot(struct session *s, struct session_slot *slot) {
     }
 }
 
+static void check_overrun(struct session *s, int64_t now) {
+    if (s->overrun_deadline == 0)
+        s->overrun_deadline = clock_add(now, s->limits.stall_timeout / SESSION_OVERRUN_SHARE);
+    else if (s->overrun_deadline <= now)
+        session_fail(s, -ENOBUFS);
+}
+
 int session_expire(struct session *s, int64_t now, struct session_event *ret_event) {
     resume(s, now);
     struct timer *timer = timer_expire(&s->timers, now);
@@ -679,5 +692,6 @@ int session_expire(struct session *s, int64_t now, struct session_event *ret_eve
     }
     if (s->stall_deadline <= now || (session_wants_input(s) && s->frame_deadline <= now))
         session_fail(s, -ETIMEDOUT);
+    check_overrun(s, now);
     return s->failure;
 }

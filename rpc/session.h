@@ -39,6 +39,11 @@ enum {
  * SESSION_STRIKES. */
 #define SESSION_PINGS_PER_SECOND 10
 #define SESSION_STRIKES 1000
+/* Answers of handlers that end at the same time may go over output_hard though the peer reads: it
+ * has this part of the stall timeout to get below again. At so many times output_hard it has none.
+ */
+#define SESSION_OVERRUN_SHARE 6
+#define SESSION_OVERRUN_FACTOR 4
 /* Cancels that wait for the server's hello. */
 #define SESSION_EARLY_CANCELS 16
 
@@ -49,7 +54,7 @@ struct session_limits {
                          session */
     unsigned max_calls;    /* in flight, each direction */
     size_t output_soft;    /* bytes waiting to be sent at which reading stops */
-    size_t output_hard;    /* … at which the session dies */
+    size_t output_hard;    /* … at which the session dies, see SESSION_OVERRUN_SHARE */
     int64_t frame_timeout; /* for a message once its first byte is there */
     int64_t stall_timeout; /* without a byte sent while there are some to send */
 };
@@ -98,6 +103,7 @@ struct session {
     struct idtable requests;      /* made by the peer */
     struct timer_heap timers;
     int64_t frame_deadline, stall_deadline;
+    int64_t overrun_deadline; /* to be below output_hard again; 0: from the next session_expire */
     int failure;
     uint32_t last_id;
     uint32_t unanswered; /* calls we gave up, on which the peer may still answer */

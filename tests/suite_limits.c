@@ -164,10 +164,8 @@ static size_t keep_calls(int fd, size_t count) {
     return count;
 }
 
-Test(limits, at_output_hard_a_client_is_disconnected) {
-    struct vouch_server_options options = {VOUCH_OPTIONS(options), .output_soft = 1000,
-                                           .output_hard = 500000};
-    open_with(&options);
+static void check_hard_limit(const struct vouch_server_options *options) {
+    open_with(options);
     int fd = rpc_stage_raw(&stage), other = rpc_stage_raw(&stage);
     static char data[100000];
     size_t count = keep_calls(fd, 20);
@@ -183,6 +181,19 @@ Test(limits, at_output_hard_a_client_is_disconnected) {
     close(fd);
     close(other);
     close_stage();
+}
+
+Test(limits, at_four_times_output_hard_a_client_is_disconnected_at_once) {
+    struct vouch_server_options options = {VOUCH_OPTIONS(options), .output_soft = 1000,
+                                           .output_hard = 400000};
+    check_hard_limit(&options);
+}
+
+Test(limits, over_output_hard_a_client_is_disconnected_after_a_sixth_of_the_stall_timeout) {
+    struct vouch_server_options options = {VOUCH_OPTIONS(options), .output_soft = 1000,
+                                           .output_hard = 1000000,
+                                           .stall_timeout = VOUCH_SECONDS(1)};
+    check_hard_limit(&options);
 }
 
 /* ---- time ---- */

@@ -1061,8 +1061,36 @@ Test(session, output_at_which_a_session_dies) {
     cr_assert_eq(session_failure(&server.session), 0);
     side_end(&server);
 
-    reply_with(size, size);
+    reply_with(1, (size + 3) / 4 + 1);
+    cr_assert_eq(session_failure(&server.session), 0, "not yet four times as much");
+    side_end(&server);
+    reply_with(1, size / 4);
     cr_assert_eq(session_failure(&server.session), -ENOBUFS);
+    side_end(&server);
+    support_baseline_end();
+}
+
+/* From the first look at the clock it has a sixth of the stall timeout. */
+Test(session, output_over_the_limit_may_be_read_for_a_while) {
+    struct session_event event;
+    support_baseline_begin();
+    size_t size = reply_size();
+    int64_t grace = side_limits.stall_timeout / SESSION_OVERRUN_SHARE;
+
+    reply_with(size, size);
+    cr_assert_eq(session_failure(&server.session), 0);
+    cr_assert_eq(session_deadline(&server.session), 0, "the driver has to say what time it is");
+    cr_assert_eq(session_expire(&server.session, 1000, &event), 0);
+    cr_assert_eq(session_deadline(&server.session), 1000 + grace);
+    cr_assert_eq(session_expire(&server.session, 1000 + grace - 1, &event), 0);
+    cr_assert_eq(session_expire(&server.session, 1000 + grace, &event), -ENOBUFS);
+    side_end(&server);
+
+    reply_with(size, size);
+    cr_assert_eq(session_expire(&server.session, 1000, &event), 0);
+    session_sent(&server.session, 1);
+    cr_assert_eq(session_deadline(&server.session), VOUCH_FOREVER);
+    cr_assert_eq(session_expire(&server.session, 1000 + grace, &event), 0);
     side_end(&server);
     support_baseline_end();
 }

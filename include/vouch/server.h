@@ -64,7 +64,9 @@ struct vouch_server_options {
     unsigned max_calls;
     /* Bytes waiting for a client to read at which its requests are no longer read; 0: 1 MiB. */
     size_t output_soft;
-    /* … at which it is disconnected; 0: max(4 MiB, 2 * max_reply); never under output_soft. */
+    /* … at which it is disconnected, unless it has read them down again within a sixth of
+     * stall_timeout; at four times this at once. 0: max(4 MiB, 2 * max_reply); never under
+     * output_soft. */
     size_t output_hard;
     /* A client that takes no byte for so long while there are some for it is disconnected, ns;
      * 0: 30 s; VOUCH_FOREVER. */
