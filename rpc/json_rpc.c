@@ -77,7 +77,7 @@ int vouch_json_add_method(struct vouch_server *server, const struct vouch_json_m
     if (result == 0)
         result =
             vouch_pool_get(vouch_server_get_pool(server), 0, sizeof(struct json_method), &kept);
-    if (result < 0)
+    if (result != 0)
         return result;
     struct json_method *method = (void *)kept->data;
     *method = (struct json_method){from->handler, from->text_handler, from->context, rules};

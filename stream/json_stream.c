@@ -29,7 +29,7 @@ static int stream_on(struct vouch_pool *pool, struct vouch_conn *conn,
     int result = json_rules_read(&rules, set->rules);
     if (result == 0)
         result = vouch_pool_get(pool, 0, sizeof(struct vouch_json_stream), &self);
-    if (result < 0)
+    if (result != 0)
         return result;
     const struct vouch_chunk_options options = {
         VOUCH_OPTIONS(options),    .allocator = set->allocator, .pool = pool,

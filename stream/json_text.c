@@ -105,13 +105,13 @@ int vouch_json_parse(const void *text, size_t size, const struct vouch_json_rule
                      cJSON **ret_tree, struct vouch_error *ret_error) {
     struct vouch_json_rules set;
     struct literals literals = {.begin = text, .at = text};
-    struct json_scan scan;
+    struct json_scan scan = {0};
     int result = json_rules_read(&set, rules);
     if (result == 0)
         result = json_check(&scan, text, size, &set, &literals.fault);
     if (result == -EPROTO)
         return json_fault_error(ret_error, result, "JSON", &literals.fault);
-    if (result < 0)
+    if (result != 0)
         return plain_error(ret_error, result);
 
     cJSON *tree = cJSON_ParseWithLengthOpts(text, size, NULL, false);
