@@ -46,6 +46,9 @@ static int check_options(const struct dialer *dialer) {
     const struct vouch_dial_options *options = &dialer->options;
     if (options->timeout < 0)
         return error_set(dialer->error, -EINVAL, "a negative timeout");
+    if (!policy_valid(options->server))
+        return error_set(dialer->error, -EINVAL,
+                         "the policy for servers has too many rules, or one that means nothing");
     if (options->file_modes && options->file_mode_count > VOUCH_DIAL_MODES_MAX)
         return error_set(dialer->error, -EINVAL, "%zu accepted file modes, at most %d are possible",
                          options->file_mode_count, VOUCH_DIAL_MODES_MAX);

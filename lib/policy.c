@@ -85,7 +85,9 @@ bool vouch_policy_check(const struct vouch_policy *policy, const struct vouch_id
     return decision.allowed;
 }
 
-static bool rules_valid(const struct vouch_policy *policy) {
+bool policy_valid(const struct vouch_policy *policy) {
+    if (!policy)
+        return true;
     if (policy->rule_count > VOUCH_POLICY_RULES_MAX || (policy->rule_count && !policy->rules))
         return false;
     for (size_t i = 0; i < policy->rule_count; i++)
@@ -99,7 +101,7 @@ int policy_copy(const struct vouch_allocator *allocator, const struct vouch_poli
                 struct vouch_policy *ret_copy) {
     if (!policy)
         policy = &default_policy;
-    if (!rules_valid(policy))
+    if (!policy_valid(policy))
         return -EINVAL;
     struct vouch_policy copy = {NULL, policy->rule_count};
     if (copy.rule_count) {

@@ -11,6 +11,7 @@
 #include "lib/error.h"
 #include "lib/mem.h"
 #include "lib/options.h"
+#include "lib/policy.h"
 
 #define OUTPUT_MAX_DEFAULT ((size_t)4 * 1024 * 1024)
 #define FRAME_TIMEOUT_DEFAULT VOUCH_SECONDS(30)
@@ -94,8 +95,7 @@ static void destroy(struct vouch_client *client) {
     os_wake_deinit(&client->loop_wake);
     os_wake_deinit(&client->wake);
     vouch_pool_unref(client->pool);
-    mem_free(client->allocator, (void *)(uintptr_t)client->dial_policy.rules,
-             client->dial_policy.rule_count * sizeof(struct vouch_rule));
+    policy_deinit(client->allocator, &client->dial_policy);
     mem_free_text(client->allocator, client->address);
     pthread_cond_destroy(&client->connected);
     pthread_mutex_destroy(&client->link.lock);
@@ -150,20 +150,6 @@ int vouch_client_new(struct vouch_conn *conn, const struct vouch_client_options 
 
 /* ---- dialling, once and again ---- */
 
-static int copy_policy(struct vouch_client *client, const struct vouch_policy *policy) {
-    if (!policy)
-        return 0;
-    size_t bytes = policy->rule_count * sizeof(struct vouch_rule);
-    struct vouch_rule *rules = mem_alloc(client->allocator, bytes ? bytes : 1);
-    if (!rules)
-        return -ENOMEM;
-    if (bytes > 0)
-        memcpy(rules, policy->rules, bytes);
-    client->dial_policy = (struct vouch_policy){rules, policy->rule_count};
-    client->dial.server = &client->dial_policy;
-    return 0;
-}
-
 /* Keeps what is needed to dial again. vouch_dial has found the options valid. */
 static int remember(struct vouch_client *client, const char *address,
                     const struct vouch_dial_options *options) {
@@ -177,7 +163,11 @@ static int remember(struct vouch_client *client, const char *address,
     client->address = mem_strdup(client->allocator, address);
     if (!client->address)
         return -ENOMEM;
-    return copy_policy(client, client->dial.server);
+    if (!client->dial.server)
+        return 0;
+    int r = policy_copy(client->allocator, client->dial.server, &client->dial_policy);
+    client->dial.server = &client->dial_policy;
+    return r;
 }
 
 int vouch_client_dial(const char *address, const struct vouch_dial_options *dial_options,

@@ -71,7 +71,6 @@ struct vouch_client {
     char *address; /* NULL: can't */
     struct vouch_dial_options dial;
     struct vouch_policy dial_policy;
-    bool has_policy;
     mode_t dial_modes[VOUCH_DIAL_MODES_MAX];
     int64_t reconnect_min, reconnect_max, reconnect_wait, reconnect_at;
     bool connecting;

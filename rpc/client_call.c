@@ -486,6 +486,8 @@ int client_run_callbacks(struct vouch_client *client) {
         record_put(client, call);
         count++;
     }
+    if (client->async_count == 0 && client->waiter)
+        pthread_cond_signal(&client->waiter->wake); /* it waits for nothing any more */
     return count;
 }
 

@@ -9,6 +9,7 @@
 
 #include "lib/clock.h"
 #include "lib/cond.h"
+#include "lib/conn.h"
 #include "lib/error.h"
 #include "lib/mem.h"
 #include "lib/options.h"
@@ -260,7 +261,7 @@ int vouch_server_listen(struct vouch_server *server, const char *address,
 }
 
 int vouch_server_add_conn(struct vouch_server *server, struct vouch_conn *conn) {
-    if (os_process_epoch() != server->epoch)
+    if (os_process_epoch() != server->epoch || !conn_is_ours(conn))
         return -ECHILD;
     return state_of(server) > SERVER_RUNNING ? -ESHUTDOWN : server_conn_add(server, conn);
 }

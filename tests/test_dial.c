@@ -146,6 +146,17 @@ Test(dial, file_modes_are_those_that_are_accepted) {
     close(server);
 }
 
+Test(dial, a_policy_that_means_nothing) {
+    support_baseline_begin();
+    const struct vouch_policy no_rules = {NULL, 1};
+    const struct vouch_dial_options options = {VOUCH_OPTIONS(options), .server = &no_rules};
+    struct vouch_conn *conn;
+    struct vouch_error error;
+    cr_assert_eq(vouch_dial("/nowhere", &options, &conn, &error), -EINVAL);
+    cr_assert_not_null(strstr(error.message, "policy"));
+    support_baseline_end();
+}
+
 Test(dial, a_server_that_the_policy_refuses) {
     int server = peers_listen(path, 5);
     const struct vouch_rule rule = {VOUCH_ALLOW, VOUCH_SUBJECT_UID, PEERS_UID};

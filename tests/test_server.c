@@ -540,6 +540,26 @@ static int child_uses_server(void *context) {
     return 0;
 }
 
+static int child_serves_parents_connection(void *context) {
+    struct vouch_server *server;
+    if (vouch_server_new(NULL, &server) != 0)
+        return 1;
+    if (vouch_server_add_conn(server, context) != -ECHILD)
+        return 2;
+    vouch_server_free(server);
+    return 0;
+}
+
+Test(server, a_connection_made_before_a_fork_is_refused) {
+    support_baseline_begin();
+    struct vouch_conn *conns[2];
+    cr_assert_eq(vouch_conn_pair(NULL, conns), 0);
+    cr_assert_eq(peers_run(child_serves_parents_connection, conns[0]), 0);
+    vouch_conn_free(conns[0]);
+    vouch_conn_free(conns[1]);
+    support_baseline_end();
+}
+
 /* Threads of the parent's wait in the server when it forks: the child must not wait for them. */
 Test(server, a_forked_child_is_refused_and_disturbs_nobody) {
     support_baseline_begin();
