@@ -151,7 +151,6 @@ Test(dial, a_policy_that_means_nothing) {
     const struct vouch_policy no_rules = {NULL, 1};
     const struct vouch_dial_options options = {VOUCH_OPTIONS(options), .server = &no_rules};
     struct vouch_conn *conn;
-    struct vouch_error error;
     cr_assert_eq(vouch_dial("/nowhere", &options, &conn, &error), -EINVAL);
     cr_assert_not_null(strstr(error.message, "policy"));
     support_baseline_end();
