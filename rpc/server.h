@@ -76,7 +76,7 @@ struct vouch_call {
     int verdict; /* found out when it arrived: an enum vouch_remote_error that it is answered with,
                     or 0 */
     uint64_t oversize;       /* the size of a request that was too large */
-    struct vouch_call *next; /* idle records */
+    struct vouch_call *next; /* idle records, and those that wait for a worker */
 };
 
 struct worker {
@@ -120,6 +120,7 @@ struct vouch_server {
     pthread_cond_t changed; /* a call was cancelled or ended, output went out, a worker left */
     struct server_listener *listeners;
     struct server_conn *ready_head, *ready_tail;
+    struct vouch_call *waiting_head, *waiting_tail; /* calls beyond what workers_max may run */
     struct server_conn *free_conns;
     struct vouch_call *free_calls;
     size_t free_call_count;
@@ -139,8 +140,9 @@ int server_start_workers(struct vouch_server *server) VOUCH_MUST_CHECK;
 void server_join_workers(struct vouch_server *server); /* waits for all of them to leave */
 
 /* Brackets around a handler that may block: sees to it that a worker is left for everything else.
- */
-void server_enter_handler(struct vouch_server *server);
+ * False: this one is the last and can't be replaced. The call has been taken over then: the next
+ * worker that leaves a handler runs it. */
+bool server_enter_handler(struct vouch_server *server, struct vouch_call *call) VOUCH_MUST_CHECK;
 void server_leave_handler(struct vouch_server *server);
 
 /* Has some worker read on where no event will come. Takes over the caller's ownership of the

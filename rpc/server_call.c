@@ -287,7 +287,7 @@ static void refuse(struct vouch_call *call) {
                   vouch_identity_format(vouch_call_get_peer(call), who, sizeof(who)));
         break;
     case VOUCH_REMOTE_DEADLINE_EXCEEDED:
-        error_set(&error, 0, "the deadline had passed when the call arrived");
+        error_set(&error, 0, "the deadline had passed before the call could run");
         break;
     default:
         error_set(&error, 0, "the server is stopping");

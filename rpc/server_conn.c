@@ -269,16 +269,16 @@ static void read_calls(struct server_conn *conn) {
         int r = next_call(conn, &call);
         if (r == 1 && server_call_is_quick(call)) {
             server_call_run(call);
-            if (++messages < TURN_MESSAGES)
-                continue;
-            break;
-        }
-        if (r == 1) {
+        } else if (r == 1 && server_enter_handler(conn->server, call)) {
             release_reading(conn);
-            server_enter_handler(conn->server);
             server_call_run(call);
             server_leave_handler(conn->server);
             return;
+        }
+        if (r == 1) {
+            if (++messages < TURN_MESSAGES)
+                continue;
+            break;
         }
         if (r < 0 || !full || ++receives > TURN_RECEIVES || link_receive(&conn->link, &full) <= 0)
             break;

@@ -3,9 +3,10 @@
  * Workers: threads that take one readiness at a time and deal with it.
  *
  * Those who are idle all wait in the poller; the kernel wakes one for each event, and the one that
- * waited last first. There is always one worker that is not in a handler, until the maximum: who
- * enters a handler as the last starts another. Workers beyond the number to keep leave after a
- * while without work.
+ * waited last first. There is always one worker that is not in a handler: who would enter one as
+ * the last starts another first. When as many handlers run as may, it leaves its call to a worker
+ * that comes out of one and reads on: cancels, ends of connections and quick calls do not wait.
+ * Workers beyond the number to keep leave after a while without work.
  */
 #include <errno.h>
 #include <signal.h>
@@ -316,21 +317,63 @@ void server_join_workers(struct vouch_server *server) {
     reap(server);
 }
 
-void server_enter_handler(struct vouch_server *server) {
-    bool last = atomic_fetch_sub(&server->available, 1) == 1;
+/* A reader beyond the handlers that workers_max allows. Server->lock held. */
+static bool replace_worker(struct vouch_server *server) {
+    bool may = server->worker_count <= server->workers_max && !stopped(server);
+    if ((may && start_worker(server) == 0) || server->worker_count == 1) {
+        atomic_fetch_sub(&server->available, 1);
+        return true;
+    }
+    return false;
+}
+
+static void push_waiting(struct vouch_server *server, struct vouch_call *call) {
+    call->next = NULL;
+    if (server->waiting_tail)
+        server->waiting_tail->next = call;
+    else
+        server->waiting_head = call;
+    server->waiting_tail = call;
+}
+
+bool server_enter_handler(struct vouch_server *server, struct vouch_call *call) {
     if (server->looped)
-        return;
+        return true;
     pthread_mutex_lock(&server->lock);
-    bool waiting = server->ready_head != NULL, some_exited = server->exited != NULL;
-    if (last && server->worker_count < server->workers_max && !stopped(server))
-        (void)start_worker(server); /* without it, the rest waits for a handler to return */
+    bool entered = give_up_being_available(server) || replace_worker(server);
+    if (!entered)
+        push_waiting(server, call);
+    bool some_exited = server->exited != NULL, ready = server->ready_head != NULL;
     pthread_mutex_unlock(&server->lock);
-    if (waiting)
+    if (entered && ready)
         poller_wake(server->poller);
     if (some_exited)
         reap(server);
+    return entered;
+}
+
+/* The next call that waits; when there is none this worker is available again. Both under the lock,
+ * so that no call comes to wait for a worker that has just looked. */
+static struct vouch_call *take_waiting(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    struct vouch_call *call = server->waiting_head;
+    if (call)
+        server->waiting_head = call->next;
+    else
+        atomic_fetch_add(&server->available, 1);
+    if (!server->waiting_head)
+        server->waiting_tail = NULL;
+    pthread_mutex_unlock(&server->lock);
+    return call;
 }
 
 void server_leave_handler(struct vouch_server *server) {
-    atomic_fetch_add(&server->available, 1);
+    struct vouch_call *call;
+    if (server->looped)
+        return;
+    while ((call = take_waiting(server))) {
+        if (vouch_call_is_cancelled(call)) /* nobody wants it any more */
+            call->verdict = VOUCH_REMOTE_DEADLINE_EXCEEDED;
+        server_call_run(call);
+    }
 }

@@ -48,7 +48,7 @@ Test(server_worker, a_blocked_handler_is_replaced) {
         rpc_latch_wait(&stage.entered, i + 1);
         rpc_check_call(client, "echo", "meanwhile", 0, "meanwhile");
     }
-    cr_assert_eq(rpc_stats(&stage).workers, 6);
+    cr_assert_eq(rpc_stats(&stage).workers, 7, "six ran handlers, and one read on");
     rpc_latch_raise(&stage.go);
     rpc_wait_callbacks(client, 5);
     close_both();
@@ -61,7 +61,8 @@ Test(server_worker, beyond_the_maximum_calls_wait_their_turn) {
     for (int i = 0; i < 6; i++)
         rpc_call_async(client, "block", "", NULL, &outcomes[i], NULL);
     rpc_latch_wait(&stage.entered, 2);
-    cr_assert_eq(rpc_stats(&stage).workers, 2);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 6);
+    cr_assert_eq(rpc_stats(&stage).workers, 3, "two in handlers, and one that reads on");
     struct vouch_call_options brief = {VOUCH_OPTIONS(brief), .timeout = VOUCH_MILLISECONDS(30)};
     rpc_check_call_options(client, "echo", "", &brief, -ETIMEDOUT);
     cr_assert_eq(stage.entered.count, 2);
@@ -69,6 +70,55 @@ Test(server_worker, beyond_the_maximum_calls_wait_their_turn) {
     rpc_wait_callbacks(client, 6);
     for (int i = 0; i < 6; i++)
         cr_assert_eq(outcomes[i].result, 0);
+    close_both();
+}
+
+/* Handlers that wait for ever, of all workers that may: whoever else calls, cancels or goes is
+ * noticed all the same. */
+Test(server_worker, at_the_maximum_reading_goes_on) {
+    open_with(1, 2);
+    struct vouch_client *other = rpc_stage_client(&stage, NULL);
+    struct vouch_call_options tagged = {VOUCH_OPTIONS(tagged), .timeout = VOUCH_FOREVER, .tag = 7};
+    static struct rpc_outcome outcomes[8];
+    rpc_check_call(client, "quick", "hello", 0, "hello");
+    for (int i = 0; i < 8; i++)
+        rpc_call_async(client, "wait", "", &tagged, &outcomes[i], NULL);
+    rpc_latch_wait(&stage.entered, 2);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 8);
+    rpc_check_call(client, "quick", "the same connection", 0, "the same connection");
+    rpc_check_call(other, "quick", "another", 0, "another");
+    cr_assert_eq(vouch_client_cancel(client, 7), 8);
+    rpc_wait_callbacks(client, 8);
+    rpc_latch_wait(&stage.cancelled, 2);
+    rpc_check_call(other, "echo", "free again", 0, "free again");
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 0);
+    cr_assert_eq(stage.entered.count, 2, "those that waited were cancelled before they ran");
+    vouch_client_free(other);
+    close_both();
+}
+
+Test(server_worker, at_the_maximum_a_caller_that_goes_frees_its_workers) {
+    open_with(1, 2);
+    int fd = rpc_stage_raw(&stage);
+    for (uint32_t id = 1; id <= VOUCH_SERVER_CALLS_DEFAULT + 5; id++)
+        rpc_raw_send(fd, &(struct rpc_message){.id = id, .method = "wait"});
+    rpc_latch_wait(&stage.entered, 2);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == VOUCH_SERVER_CALLS_DEFAULT);
+    close(fd);
+    rpc_check_call(client, "echo", "mine", 0, "mine");
+    close_both();
+}
+
+/* What waits for a worker when the server is cut off does not keep it from ending. */
+Test(server_worker, a_stop_at_the_maximum_ends) {
+    open_with(1, 2);
+    int fd = rpc_stage_raw(&stage);
+    for (uint32_t id = 1; id <= VOUCH_SERVER_CALLS_DEFAULT + 5; id++)
+        rpc_raw_send(fd, &(struct rpc_message){.id = id, .method = "wait"});
+    rpc_latch_wait(&stage.entered, 2);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == VOUCH_SERVER_CALLS_DEFAULT);
+    cr_assert_eq(vouch_server_stop(stage.server, 0), -ETIMEDOUT);
+    close(fd);
     close_both();
 }
 

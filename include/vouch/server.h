@@ -49,8 +49,9 @@ struct vouch_server_options {
 
     /* Threads kept; 0: one a core, at least 2, at most 64. */
     unsigned workers;
-    /* Threads when handlers block; 0: 64 or 4 * workers, whichever is more. This is the limit of
-     * handlers that run at a time; calls beyond it wait in their sockets. */
+    /* Handlers that run at a time when they block; 0: 64 or 4 * workers, whichever is more. Calls
+     * beyond it wait. There is at most one thread more than this: it reads on meanwhile, so that
+     * cancels, ends of connections and quick calls do not wait. */
     unsigned workers_max;
 
     /* Largest message taken, envelope included; 0: 4 MiB; at most VOUCH_CHUNK_SIZE_BOUND. */
