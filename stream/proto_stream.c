@@ -22,7 +22,7 @@
 
 enum stream_type { STREAM_DATA = 1, STREAM_CLOSE = 2, STREAM_CLOSE_ACK = 3 };
 
-#define STREAM_CLOSE_MOMENT VOUCH_MILLISECONDS(10)
+#define STREAM_CLOSE_MOMENT VOUCH_SECONDS(1) /* far longer than a busy machine needs */
 
 struct vouch_proto_stream {
     struct vouch_buffer *memory; /* this struct's */
@@ -263,9 +263,11 @@ static bool is_lasting(int r) {
     return r < 0 && r != -ETIMEDOUT && r != -ENOMEM;
 }
 
-/* Ends the stream for a reason: what came after it means nothing. With the lock held. */
+/* Ends the stream for a reason: what came after it means nothing, an end neither. With the lock
+ * held. */
 static int fail(struct vouch_proto_stream *stream, int code) {
     stream->failure = code;
+    stream->close_seen = false;
     while (stream->kept_count > 0)
         kept_drop(stream);
     vouch_conn_close(stream->conn);
@@ -357,7 +359,8 @@ int vouch_proto_stream_read(struct vouch_proto_stream *stream,
 
 /* ---- ending ---- */
 
-/* The close is sent even by who does not wait for its answer: it gets a moment. */
+/* The close is sent even by who does not wait for its answer: it gets a moment, of which nothing is
+ * used where there is room in the socket. */
 static int64_t close_deadline(struct vouch_proto_stream *stream, int64_t deadline) {
     int64_t moment = vouch_deadline_in(STREAM_CLOSE_MOMENT);
     int64_t limit = atomic_load(&stream->deadlines[1]);
@@ -383,7 +386,7 @@ static int send_close(struct vouch_proto_stream *stream, int64_t deadline) {
     }
     pthread_mutex_unlock(&stream->write_lock);
     send_owed(stream);
-    return r;
+    return r == -ETIMEDOUT ? -EAGAIN : r;
 }
 
 int vouch_proto_stream_close_send(struct vouch_proto_stream *stream, int64_t deadline) {

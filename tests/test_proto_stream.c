@@ -155,6 +155,17 @@ Test(proto_stream, bad_messages_close) {
     end();
 }
 
+/* Also when the end was seen before the message was looked at. */
+Test(proto_stream, bad_messages_are_no_good_end) {
+    begin();
+    SEND("\x02\x01\x06\x01\x08\x80\x02\x03\x02\x02");
+    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), 0);
+    cr_assert_eq(read_number(stream, NULL), 0, "the first message");
+    cr_assert_eq(read_number(stream, NULL), -EPROTO);
+    cr_assert_eq(read_number(stream, NULL), -EPROTO);
+    end();
+}
+
 /* ---- ending ---- */
 
 Test(proto_stream, each_side_ends_on_its_own) {
@@ -317,7 +328,7 @@ Test(proto_stream, deadlines) {
     cr_assert_eq(read_number(stream, NULL), 5, "after a deadline reading goes on");
     vouch_proto_stream_set_deadline(stream, VOUCH_WRITE, vouch_now() - 1);
     cr_assert_eq(write_number(stream, 1), -ETIMEDOUT);
-    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), -ETIMEDOUT);
+    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), -EAGAIN);
     vouch_proto_stream_set_deadline(stream, VOUCH_BOTH, VOUCH_FOREVER);
     cr_assert_eq(write_number(stream, 1), 0, "the close was not sent either");
     EXPECT("\x06\x01\x08\x01");

@@ -226,8 +226,9 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_proto_stream_write(struct vouch_proto_strea
  * before its answer is kept for vouch_proto_stream_read, up to VOUCH_PROTO_STREAM_KEPT_MAX; then
  * this waits for another thread to read. Who has no other thread and expects more than that ends
  * with a deadline in the past, reads to the end, and calls this again to wait for the answer. When
- * both directions are ended the connection is closed. 0; -ETIMEDOUT: no answer yet; -EAGAIN: the
- * same, for want of room: read. After these two the answer is still taken by whoever reads.
+ * both directions are ended the connection is closed. 0; -ETIMEDOUT: no answer yet, it is still
+ * taken by whoever reads; -EAGAIN: the same for want of room to keep messages: read; or there was
+ * no room in the socket even for the close, within the write deadline and a second: call again.
  * -ECONNRESET: the peer is gone; else as vouch_proto_stream_read. Peers built on the Go package may
  * never answer when they have ended first: give them little time. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_proto_stream_close_send(struct vouch_proto_stream *stream,
