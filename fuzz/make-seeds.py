@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 #
-# Writes the inputs that the fuzz targets of chunks, envelopes and sessions begin with, into
+# Writes the inputs that the fuzz targets of chunks, envelopes, sessions and protobuf begin with, into
 # fuzz/corpus/TARGET/: recorded messages of tests/vectors, and conversations made by hand. The same
 # each time.
 import itertools
@@ -149,6 +149,69 @@ def servers():
     yield from (bytes_ for side, bytes_ in recorded(60) if side == "server")
 
 
+def field(number, value, kind=None):
+    """A field: bytes, a number, or with kind 1 or 5 that many fixed bytes."""
+    if isinstance(value, bytes) and kind is None:
+        return varint(number << 3 | 2) + varint(len(value)) + value
+    return varint(number << 3 | (kind or 0)) + (value if kind else varint(value & MAX64))
+
+
+def nested(depth, number, inner=b""):
+    for _ in range(depth - 1):
+        inner = field(number, inner)
+    return inner
+
+
+PROTO_BAD = (b"\x08", b"\x08\x80", b"\x00\x01", b"\x0b\x0c", b"\x0a\x05x", b"\x22\x01\xff", b"\x22\x01\x00",
+             b"\x08" + b"\xff" * 10 + b"\x01", b"\x88\x80\x80\x80\x80\x00\x01", b"\x2a\xff\xff\xff\xff\x0f")
+
+
+def proto_messages():
+    flat = (field(1, 5) + field(2, b"12345678", 1) + field(3, 1) + field(4, "zwölf".encode()) + field(5, b"a\0b") +
+            field(7, b"one") + field(7, b"") + field(8, b"\x01\xac\x02") + field(9, b"\0" * 8) +
+            field(10, b"\0\1") + field(11, b"\5") + field(99, b"unknown"))
+    every = (field(1, -5) + field(5, b"1234", 5) + field(6, b"12345678", 1) + field(11, b"text") + field(13, flat[:2]) +
+             field(16, b"\1\2\3") + field(17, b"\0" * 8) + field(23, field(1, b"key") + field(2, -1)) + field(24, b"name"))
+    for kind, whole in ((0, flat), (1, every), (2, field(1, 1) + field(2, b"n") + field(4, b"\1\2")), (3, flat)):
+        yield bytes([kind])
+        yield bytes([kind]) + whole
+        yield bytes([kind]) + whole + whole
+        yield from (bytes([kind]) + whole[:cut] for cut in range(1, len(whole), 7))
+        yield from (bytes([kind]) + bad for bad in PROTO_BAD)
+        yield from (bytes([kind]) + field(6, whole + bad) for bad in PROTO_BAD)
+    for depth in (2, 47, 48, 49, 300):
+        yield b"\0" + nested(depth, 6)
+        yield b"\1" + nested(depth, 13)
+        yield b"\1" + nested(depth, 25, field(24, b"n"))
+    yield b"\1" + field(13, field(24, b"a")) + field(13, field(26, 5)) + field(25, b"") + field(25, field(1, 1))
+    yield b"\0" + field(6, b"") * 300
+    yield b"\1" + field(13, b"") * 300
+    yield b"\0" + field(8, b"\1" * 500) + field(8, 5) + field(7, b"x") * 50
+
+
+def proto_streams():
+    data, close, ack = (lambda m: b"\1" + m), b"\2", b"\3"
+    flat = field(1, 5) + field(4, b"text")
+    for ends in range(3):
+        start = bytes([ends])
+        yield start + chunks(data(b""), data(flat), close, ack)
+        yield start + chunks(data(flat), ack, data(flat), close)
+        yield start + chunks(close, ack)
+        yield start + chunks(ack, close)
+        yield start + chunks(close, close)
+        yield start + chunks(ack, ack)
+        yield start + chunks(close, data(flat))
+        yield start + chunks(data(flat), data(flat))
+        yield start + chunks(data(b"\x08\x80"), close)
+        yield start + chunks(b"", close)
+        yield start + chunks(b"\4")
+        yield start + chunks(close + b"x")
+        yield start + chunks(data(b"x" * 5000))
+        yield start + chunks(*[data(flat)] * 70, ack, close)
+        yield start + chunks(data(flat))[:-1]
+        yield start + b"\x01"
+
+
 def write(target, inputs):
     directory = f"{ROOT}/fuzz/corpus/{target}"
     os.makedirs(directory, exist_ok=True)
@@ -163,3 +226,5 @@ write("fuzz_envelope", envelopes())
 write("fuzz_chunk", chunk_streams())
 write("fuzz_server_session", (bytes([n % 251]) + stream for n, stream in enumerate(clients())))
 write("fuzz_client_session", (bytes([n % 251]) + stream for n, stream in enumerate(servers())))
+write("fuzz_proto", proto_messages())
+write("fuzz_proto_stream", proto_streams())
