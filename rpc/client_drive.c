@@ -126,6 +126,8 @@ void client_hand_over(struct vouch_client *client) {
         pthread_cond_signal(&client->sleepers->wake);
     else if (client->loop)
         os_wake_raise(&client->loop_wake);
+    else
+        session_pause(&client->link.session);
 }
 
 /* A loop that runs on this thread asks for its timeout before it waits. */

@@ -618,6 +618,10 @@ static void watch_frame(struct session *s, int64_t now) {
         s->frame_deadline = clock_add(now, s->limits.frame_timeout);
 }
 
+void session_pause(struct session *s) {
+    s->paused = true;
+}
+
 /* Input is wanted again: the time of a half message begins anew. */
 static void resume(struct session *s, int64_t now) {
     if (!s->paused || !session_wants_input(s))

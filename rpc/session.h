@@ -140,6 +140,10 @@ int session_next(struct session *session, int64_t now,
 /* Whether a whole message is held that has not become an event yet. */
 bool session_has_message(const struct session *session);
 
+/* Nobody reads for a while, of our own accord: the time of a half message begins anew when somebody
+ * does. */
+void session_pause(struct session *session);
+
 /* Whether reading should go on: not while too much waits to be sent or too many calls are in
  * flight. */
 bool session_wants_input(const struct session *session);

@@ -351,6 +351,30 @@ Test(client_drive, half_a_reply_ends_the_connection_at_the_frame_timeout) {
     support_baseline_end();
 }
 
+/* Half a reply lies there while nobody calls: that it is late is our own doing. */
+Test(client_drive, half_a_reply_keeps_while_nobody_reads) {
+    support_baseline_begin();
+    int fd;
+    struct vouch_client_options options = {VOUCH_OPTIONS(options),
+                                           .frame_timeout = VOUCH_MILLISECONDS(500)};
+    client = rpc_raw_client(&fd, &options);
+    uint8_t replies[2 * RPC_MESSAGE_ROOM];
+    size_t size = rpc_encode(&(struct rpc_message){.id = 1, .data = "late", .size = 4}, replies,
+                             RPC_MESSAGE_ROOM);
+    size += rpc_encode(&(struct rpc_message){.id = 2, .data = "reply", .size = 5}, replies + size,
+                       RPC_MESSAGE_ROOM);
+    cr_assert(rpc_raw_write(fd, replies, 3));
+    struct vouch_call_options brief = {VOUCH_OPTIONS(brief), .timeout = VOUCH_MILLISECONDS(5)};
+    rpc_check_call_options(client, "a", "", &brief, -ETIMEDOUT);
+    cr_assert(rpc_raw_write(fd, replies + 3, size - 3));
+    int64_t later = vouch_deadline_in(VOUCH_MILLISECONDS(510));
+    RPC_EVENTUALLY(vouch_now() > later);
+    rpc_check_call(client, "a", "", 0, "reply");
+    vouch_client_free(client);
+    close(fd);
+    support_baseline_end();
+}
+
 Test(client_drive, a_server_that_takes_nothing_is_given_up_at_the_stall_timeout) {
     support_baseline_begin();
     int fd;
