@@ -14,6 +14,9 @@
 #include "tests/plain_runner.h"
 #else
 #include <criterion/criterion.h>
+/* Every test passes through tests/criterion_timeout.c. */
+void vouch_test_main(void (*test)(void));
+#define criterion_internal_test_main vouch_test_main
 #endif
 
 /* 1 where everything is ten to fifty times slower (ThreadSanitizer, valgrind), so that a suite can

@@ -81,6 +81,11 @@ Test(bad, hangs) {
         pause();
 }
 
+Test(bad, hangs_with_a_limit_of_its_own, .timeout = 1) {
+    for (;;)
+        pause();
+}
+
 Test(bad, hangs_with_signals_blocked) {
     sigset_t all;
 
