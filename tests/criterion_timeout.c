@@ -12,7 +12,9 @@
 #include <criterion/hooks.h>
 #include <criterion/internal/ordered-set.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -44,9 +46,13 @@ ReportHook(PRE_ALL)(struct criterion_test_set *set) {
     }
 }
 
+/* In a worker the data of the test is a packed copy, which may stand at any address. */
 static double seconds_for_this_test(void) {
-    double seconds = criterion_current_test->data->timeout - NEVER_SECONDS;
+    const char *data = (const char *)criterion_current_test->data;
+    double seconds;
 
+    memcpy(&seconds, data + offsetof(struct criterion_test_extra_data, timeout), sizeof(seconds));
+    seconds -= NEVER_SECONDS;
     return seconds > 0 ? seconds : DEFAULT_SECONDS;
 }
 
