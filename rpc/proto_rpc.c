@@ -43,7 +43,7 @@ int vouch_proto_call(struct vouch_client *client, const char *method,
                      const ProtobufCMessage *request, const ProtobufCMessageDescriptor *descriptor,
                      const struct vouch_call_options *options,
                      struct vouch_proto_message *ret_reply, struct vouch_error *ret_error) {
-    struct vouch_buffer *body;
+    struct vouch_buffer *body = NULL;
     struct vouch_reply reply;
     if (ret_reply)
         *ret_reply = (struct vouch_proto_message){0};
@@ -87,7 +87,7 @@ int vouch_proto_call_async(struct vouch_client *client, const char *method,
                            const ProtobufCMessageDescriptor *descriptor,
                            const struct vouch_call_options *options, vouch_proto_callback callback,
                            void *context, uint64_t *ret_id) {
-    struct vouch_buffer *memory, *body;
+    struct vouch_buffer *memory, *body = NULL;
     if (!callback)
         return -EINVAL;
     int r = vouch_pool_get(vouch_client_get_pool(client), 0, sizeof(struct proto_call), &memory);

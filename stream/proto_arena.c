@@ -47,12 +47,12 @@ static struct vouch_buffer *arena_block(struct proto_arena *arena, size_t size) 
 
 static void *arena_alloc(void *data, size_t size) {
     struct proto_arena *arena = data;
+    size = (size + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
     if (size > arena->budget) {
         arena->failure = -EMSGSIZE;
         return NULL;
     }
     arena->budget -= size;
-    size = (size + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
     struct vouch_buffer *block = arena->blocks;
     if (!block || size > block->capacity - block->size)
         block = arena_block(arena, size);
