@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
 # Compilers, platform, variants and flags. From the command line: CC, CFLAGS, CPPFLAGS, LDFLAGS,
-# BUILD, PREFIX, LIBDIR, INCLUDEDIR, MANDIR, DESTDIR, VARIANT, PLATFORM, WERROR=1, RUNNER=plain, V=1.
+# BUILD, PREFIX, BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DESTDIR, VARIANT, PLATFORM, WERROR=1, RUNNER=plain, V=1.
 
 # In parallel unless told otherwise.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
@@ -12,6 +12,7 @@ endif
 BUILD ?= build
 
 PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man

@@ -73,6 +73,9 @@ install-typed: typed
 	    install -m 755 $($(n)_SHARED) '$(DESTDIR)$(LIBDIR)/' && \
 	    ln -sf $($(n)_SONAME) '$(DESTDIR)$(LIBDIR)/$(notdir $($(n)_LINK))' && \
 	    install -m 644 $($(n)_PC) '$(DESTDIR)$(LIBDIR)/pkgconfig/' &&) :
+	$(if $(filter proto,$(TYPED)),install -d '$(DESTDIR)$(BINDIR)' && \
+	    install -m 755 tools/check-proto '$(DESTDIR)$(BINDIR)/vouch-check-proto')
 uninstall-typed:
 	rm -f $(foreach n,$(TYPED),$(foreach f,$(notdir $($(n)_STATIC) $($(n)_SHARED) $($(n)_LINK)) \
 	    pkgconfig/$(notdir $($(n)_PC)),'$(DESTDIR)$(LIBDIR)/$(f)'))
+	rm -f '$(DESTDIR)$(BINDIR)/vouch-check-proto'

@@ -125,8 +125,8 @@ VOUCH_API int vouch_proto_reply(struct vouch_call *call, const struct ProtobufCM
  * called "/demo.Math/Sum".
  *
  * Methods that take or return a `stream` can't be served or called. The generated descriptors do
- * not say which those are (protoc-c drops the word), so it is tools/check-proto that refuses them,
- * when it is run on the .proto file; see docs/protobuf.md.
+ * not say which those are (protoc-c drops the word), so it is the program vouch-check-proto that
+ * refuses them, when it is run on the .proto file; see docs/protobuf.md.
  */
 struct vouch_proto_service {
     size_t size;
