@@ -52,6 +52,22 @@ static int twice(void *context, struct vouch_call *call, const ProtobufCMessage 
     return 0;
 }
 
+/* Over what any maximum may be: refused by its size, its bytes are not touched. */
+static const Sample__Everything *huge(void) {
+    static Sample__Everything message;
+    message = (Sample__Everything)SAMPLE__EVERYTHING__INIT;
+    message.data.len = VOUCH_CHUNK_SIZE_BOUND;
+    message.data.data = (uint8_t *)"";
+    return &message;
+}
+
+static int answer_huge(void *context, struct vouch_call *call, const ProtobufCMessage *request) {
+    (void)context;
+    (void)request;
+    cr_assert_eq(vouch_proto_reply(call, &huge()->base), -EMSGSIZE);
+    return 0;
+}
+
 static int whoami(void *context, struct vouch_call *call, const ProtobufCMessage *request) {
     Sample__Number reply = SAMPLE__NUMBER__INIT;
     (void)context;
@@ -108,6 +124,7 @@ static void open_with(const struct vouch_server_options *server,
     cr_assert_eq(add("p/twice", twice), 0);
     cr_assert_eq(add("p/whoami", whoami), 0);
     cr_assert_eq(add("p/keep", keep), 0);
+    cr_assert_eq(add("p/huge", answer_huge), 0);
     cr_assert_eq(vouch_server_start(stage.server), 0);
     client = rpc_stage_client(&stage, options);
 }
@@ -119,7 +136,7 @@ static void open_both(void) {
 static void close_both(void) {
     vouch_client_free(client);
     rpc_stage_close(&stage);
-    cr_assert_eq(releases, 7);
+    cr_assert_eq(releases, 8);
     support_baseline_end();
 }
 
@@ -261,7 +278,10 @@ Test(proto_rpc, over_the_maximum) {
     cr_assert_eq(call_with("p/echo", &request.base, &reply, &error), VOUCH_REMOTE_TOO_LARGE);
     request.data.len = 10000;
     cr_assert_eq(call_with("p/echo", &request.base, &reply, &error), -EMSGSIZE);
+    cr_assert_eq(call_with("p/echo", &huge()->base, &reply, &error), -EMSGSIZE);
     free(request.data.data);
+    request.data.len = 0;
+    cr_assert_eq(call_with("p/huge", &request.base, &reply, &error), VOUCH_REMOTE_TOO_LARGE);
     close_both();
 }
 
