@@ -35,7 +35,7 @@ without_typed = $(foreach n,$(TYPED_MISSING),$(wildcard $(1)/*$(n)*.c))
 .PHONY: demos examples benches tools
 define program_directory
 $(1)_PROGRAMS := $$(sort $$(call programs_in,$(1)))
-$(1)_COMMON := $$(filter-out $$($(1)_PROGRAMS),$$(wildcard $(1)/*.c))
+$(1)_COMMON := $$(filter-out $$($(1)_PROGRAMS) $(without_typed),$$(wildcard $(1)/*.c))
 $(1)_BINARIES := $$($(1)_PROGRAMS:%.c=$$(OUT)/%)
 $(1)_GEN := $$(if $$(filter proto,$$(TYPED)),$$(patsubst %.proto,$$(OBJ)/gen/%.pb-c.o,$$(wildcard $(1)/*.proto)))
 $$($(1)_BINARIES): $$(OUT)/$(1)/%: $$(OBJ)/$(1)/%.o $$($(1)_COMMON:%.c=$$(OBJ)/%.o) $$($(1)_GEN) $$(TYPED_STATIC) $$(STATIC_LIB)
