@@ -2,6 +2,7 @@
 /* One connection of the server: reading by whoever owns it, and the one place where its state
  * becomes what the poller watches. */
 #include <errno.h>
+#include <poll.h>
 
 #include "lib/conn.h"
 #include "lib/mem.h"
@@ -108,7 +109,6 @@ int server_conn_add(struct vouch_server *server, struct vouch_conn *connection) 
     link->conn = connection;
     link->sending = link->blocked = link->corked = link->broken = false;
     link->bytes_sent = link->bytes_received = 0;
-    conn->open = true;
     conn->reading = false;
     conn->armed = 0;
     conn->timer_at = VOUCH_FOREVER;
@@ -121,6 +121,7 @@ int server_conn_add(struct vouch_server *server, struct vouch_conn *connection) 
         server->on_open(server->context, conn->number, vouch_conn_get_peer(connection));
     enlist(conn);
     pthread_mutex_lock(&link->lock);
+    conn->open = true; /* not earlier: a late event of its predecessor must not begin to read */
     if (atomic_load(&server->state) == SERVER_STOPPED) /* server_cut_all may have missed it */
         session_fail(&link->session, -ESHUTDOWN);
     server_conn_update(conn);
@@ -290,6 +291,12 @@ static void begin_reading(struct server_conn *conn) {
     conn->link.corked = true;
 }
 
+/* A late event of the struct's last connection may say what is not true of this one. */
+static bool hung_up(const struct server_conn *conn) {
+    struct pollfd fd = {.fd = vouch_conn_get_fd(conn->link.conn)};
+    return poll(&fd, 1, 0) == 1;
+}
+
 void server_conn_event(struct server_conn *conn, unsigned events) {
     struct link *link = &conn->link;
     bool read = false;
@@ -306,7 +313,7 @@ void server_conn_event(struct server_conn *conn, unsigned events) {
         if (session_wants_input(&link->session)) {
             conn->reading = read = true;
             begin_reading(conn);
-        } else if (events & POLLER_HUP) {
+        } else if ((events & POLLER_HUP) && hung_up(conn)) {
             session_fail(&link->session, -ECONNRESET);
         }
     }

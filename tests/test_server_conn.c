@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "rpc/session.h"
+#include "rpc/server.h"
 #include "tests/harness.h"
 #include "tests/rpc_support.h"
 
@@ -226,6 +226,29 @@ Test(server_conn, handlers_hear_it_at_the_limit_of_calls_too) {
 }
 
 /* The server is freed while whole messages wait in its memory. */
+/* An event can be fetched before its connection ends, and be dealt with when the struct has become
+ * another connection. */
+Test(server_conn, a_late_event_does_no_harm_to_another_connection) {
+    struct vouch_server_options options = {VOUCH_OPTIONS(options), .max_calls = 2};
+    open_with(&options);
+    int fd = rpc_stage_raw(&stage);
+    for (uint32_t id = 1; id <= 2; id++)
+        send_call(fd, id, "keep", "", 0);
+    rpc_latch_wait(&stage.entered, 2);
+    server_conn_event(stage.server->conns, POLLER_IN);
+    server_conn_event(stage.server->conns, POLLER_OUT);
+    server_conn_event(stage.server->conns, POLLER_HUP);
+    for (int i = 0; i < 2; i++) {
+        struct rpc_received reply;
+        cr_assert_eq(vouch_call_reply(stage.kept[i], "still here", 10), 0);
+        rpc_raw_expect(fd, &reply);
+        cr_assert_eq(reply.envelope.data_size, 10);
+        rpc_received_free(&reply);
+    }
+    close(fd);
+    close_stage();
+}
+
 Test(server_conn, a_server_may_be_freed_in_the_middle_of_a_flood) {
     for (unsigned round = 0; round < VOUCH_TEST_ROUNDS(50, 10); round++) {
         open_with(NULL);
