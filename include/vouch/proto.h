@@ -6,9 +6,9 @@
  * What comes in is looked through before protobuf-c sees it: nothing is cut off, nothing nests
  * deeper than VOUCH_PROTO_DEPTH_MAX or has more than VOUCH_PROTO_FIELDS_MAX fields, strings are
  * UTF-8 without NUL, every field has the wire type of its declaration, lengths and varints have at
- * most the bytes they may have. It is then unpacked into pooled memory, of which it gets at most 64
- * KiB and 32 bytes for each of its own; over 16 MiB of that, 64 KiB and 2 bytes for each. So calls
- * of the same kind allocate nothing once the pool is warm.
+ * most the bytes they may have. It is then unpacked into pooled memory: at most 64 KiB and 32 bytes
+ * for each of its own, but not over 16 MiB, or over 64 KiB and 2 bytes for each where that is more.
+ * So calls of the same kind allocate nothing once the pool is warm.
  */
 #ifndef VOUCH_PROTO_H
 #define VOUCH_PROTO_H
@@ -203,7 +203,7 @@ VOUCH_API void vouch_proto_stream_set_deadline(struct vouch_proto_stream *stream
                                                enum vouch_direction direction, int64_t deadline);
 
 /* Reads the next message. 1: `ret_message` is filled, the caller releases it; 0: the peer has said
- * that it sends no more, and has been told that we know; -ECONNRESET: it is gone without that word;
+ * that it sends no more, and is told that we know; -ECONNRESET: it is gone without that word;
  * -ETIMEDOUT at the read deadline (reading may go on) or at the frame timeout; -ENOMEM (nothing is
  * lost); -ECHILD; -ESHUTDOWN. The connection is closed after -EPROTO: the bytes are no such message
  * (the text says why) or break the protocol (data or a close after the close, an ack of nothing, an
