@@ -6,7 +6,7 @@
  *
  * A scenario calls the library and hardly anything else (its own system calls would be hit too),
  * allocates only with the allocator of its place, and whatever happens it ends and cleans up. A new
- * one is added to the table at the end of scenarios.c or scenarios_rpc.c.
+ * one is added to the table at the end of scenarios.c, scenarios_rpc.c or scenarios_typed.c.
  */
 #ifndef TESTS_SCENARIOS_H
 #define TESTS_SCENARIOS_H
@@ -33,7 +33,8 @@ struct scenario {
     int (*run)(const struct scenario_place *place);
 };
 
-extern const struct scenario scenarios_base[], scenarios_rpc[]; /* each ends with an empty one */
+extern const struct scenario scenarios_base[], scenarios_rpc[],
+    scenarios_typed[]; /* each ends with an empty one */
 
 /* How a run went. */
 struct scenario_report {

@@ -142,6 +142,10 @@ Test(errnos, rpc, .timeout = 300) {
     check_all(scenarios_rpc);
 }
 
+Test(errnos, typed, .timeout = 300) {
+    check_all(scenarios_typed);
+}
+
 /* What happens once in a process is not in the scenarios' repeated runs. Here: the page that tells
  * a forked child from its parent. Objects made while there is none have to stay usable. */
 Test(errnos, fork_detection_does_not_change_its_mind) {

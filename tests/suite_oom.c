@@ -65,6 +65,10 @@ Test(oom, rpc, .timeout = 300) {
     check_all(scenarios_rpc);
 }
 
+Test(oom, typed, .timeout = 300) {
+    check_all(scenarios_typed);
+}
+
 /* The suite would notice: this one forgets the pool when there is no memory for a buffer. */
 
 static struct vouch_pool *forgotten;

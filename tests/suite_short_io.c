@@ -108,6 +108,10 @@ Test(short_io, rpc, .timeout = 300) {
     check_all(scenarios_rpc);
 }
 
+Test(short_io, typed, .timeout = 300) {
+    check_all(scenarios_typed);
+}
+
 /* The suite would notice: this one takes a short read for the whole. */
 static int trusting_reader(const struct scenario_place *place) {
     struct vouch_conn_options options = {VOUCH_OPTIONS(options), .allocator = place->allocator};
