@@ -164,6 +164,12 @@ static int connect_file(const struct dialer *dialer, const struct sockfile *file
                          "a path of %zu bytes, at most %zu are possible here: %s",
                          strlen(dialer->address.text), ADDRESS_SUN_MAX, dialer->address.text);
     int fd = connect_to(dialer, &to);
+    if (fd == -EACCES)
+        return error_set(dialer->error, -EACCES,
+                         "no permission to write to the socket file, which has mode %04o and "
+                         "belongs to uid %ld gid %ld: %s",
+                         (unsigned)file->status.st_mode & 07777, (long)file->status.st_uid,
+                         (long)file->status.st_gid, dialer->address.text);
     if (fd >= 0 && !exact && !sockfile_unchanged(file)) {
         close(fd);
         return fail(dialer, VOUCH_E_FILE_SWAPPED, "looking at the socket file again");
@@ -195,13 +201,15 @@ static int check_server(const struct dialer *dialer, const struct vouch_identity
     if (decision.reason == VOUCH_REASON_UID_UNKNOWN)
         return fail(dialer, VOUCH_E_PEER_UNKNOWN,
                     "asking whose server it is, expected one that the policy allows");
-    char found[128], why[256], own[64] = "";
+    char found[128], why[256], expected[64] = "";
     vouch_identity_format(server, found, sizeof(found));
     vouch_decision_format(&decision, policy, server, why, sizeof(why));
-    if (!policy)
-        snprintf(own, sizeof(own), ", expected uid %ld or 0", (long)policy_self_uid());
-    return error_set(dialer->error, VOUCH_E_PEER_REFUSED, "the server is %s%s: %s: %s", found, own,
-                     why, dialer->address.text);
+    if (!policy && policy_self_uid() == 0)
+        snprintf(expected, sizeof(expected), ", expected uid 0");
+    else if (!policy)
+        snprintf(expected, sizeof(expected), ", expected uid %ld or 0", (long)policy_self_uid());
+    return error_set(dialer->error, VOUCH_E_PEER_REFUSED, "the server is %s%s: %s: %s", found,
+                     expected, why, dialer->address.text);
 }
 
 /* Takes `fd` over on success. */
