@@ -179,7 +179,8 @@ int vouch_client_dial(const char *address, const struct vouch_dial_options *dial
     OPTIONS_READ(o, options);
     int r = create(&o, &client);
     if (r < 0)
-        return error_set(ret_error, r, "client for %s: %s", address, vouch_strerror(r));
+        return error_set(ret_error, r, "client for %s: %s", address,
+                         r == -EINVAL ? "an option is out of its range" : vouch_strerror(r));
     r = vouch_dial(address, dial_options, &conn, ret_error);
     if (r < 0) {
         destroy(client);
