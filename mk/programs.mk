@@ -24,18 +24,25 @@ NEED_GEN := $(patsubst %.c,$(OBJ)/%.o,$(wildcard fuzz/fuzz_proto*.c))
 NEED_EXAMPLE_GEN := $(patsubst %.c,$(OBJ)/%.o,$(wildcard examples/*proto*.c))
 $(NEED_GEN): | $(GEN_SOURCES)
 $(NEED_EXAMPLE_GEN): | $(EXAMPLE_GEN_SOURCES)
-$(NEED_GEN) $(NEED_EXAMPLE_GEN): ALL_CPPFLAGS += -I$(GEN)
+$(NEED_GEN) $(NEED_EXAMPLE_GEN): private ALL_CPPFLAGS += -I$(GEN)
 
 # ---- demo, examples, bench, tools: public API only --------------------------------------------------
 
 # Each file with a main is a program; the others of its directory are linked into all of them.
-programs_in = $(filter-out $(without_typed),$(if $(wildcard $(1)/*.c),$(shell grep -l '^int main' $(wildcard $(1)/*.c))))
+sources_in = $(filter-out $(without_typed) $(without_loops),$(wildcard $(1)/*.c))
+programs_in = $(if $(sources_in),$(shell grep -l '^int main' $(sources_in)))
 without_typed = $(foreach n,$(TYPED_MISSING),$(wildcard $(1)/*$(n)*.c))
+# Loops of others are for who has them.
+LOOPS := libevent libuv
+LOOPS_KNOWN := $(foreach n,$(LOOPS),$(if $(wildcard examples/loop_$(n).c),$(shell pkg-config --exists $(n) 2>/dev/null && echo $(n))))
+without_loops = $(patsubst %,examples/loop_%.c,$(filter-out $(LOOPS_KNOWN),$(LOOPS)))
+$(foreach n,$(LOOPS_KNOWN),$(eval $(OBJ)/examples/loop_$(n).o: private ALL_CPPFLAGS += $(shell pkg-config --cflags $(n))))
+$(foreach n,$(LOOPS_KNOWN),$(eval $(OUT)/examples/loop_$(n): private LIBS += $(shell pkg-config --libs $(n))))
 
 .PHONY: demos examples benches tools
 define program_directory
 $(1)_PROGRAMS := $$(sort $$(call programs_in,$(1)))
-$(1)_COMMON := $$(filter-out $$($(1)_PROGRAMS) $(without_typed),$$(wildcard $(1)/*.c))
+$(1)_COMMON := $$(filter-out $$($(1)_PROGRAMS),$$(call sources_in,$(1)))
 $(1)_BINARIES := $$($(1)_PROGRAMS:%.c=$$(OUT)/%)
 $(1)_GEN := $$(if $$(filter proto,$$(TYPED)),$$(patsubst %.proto,$$(OBJ)/gen/%.pb-c.o,$$(wildcard $(1)/*.proto)))
 $$($(1)_BINARIES): $$(OUT)/$(1)/%: $$(OBJ)/$(1)/%.o $$($(1)_COMMON:%.c=$$(OBJ)/%.o) $$($(1)_GEN) $$(TYPED_STATIC) $$(STATIC_LIB)

@@ -26,7 +26,7 @@ $(1)_SONAME := $$(patsubst libvouch%,libvouch-$(1)%,$$(SONAME))
 $(1)_SHARED := $$(OUT)/$$($(1)_SONAME)
 $(1)_LINK := $$(OUT)/libvouch-$(1).$$(SOEXT)
 $(1)_PC := $$(OUT)/vouch-$(1).pc
-$$($(1)_OBJECTS): ALL_CPPFLAGS += $$($(1)_CFLAGS)
+$$($(1)_OBJECTS): private ALL_CPPFLAGS += $$($(1)_CFLAGS)
 
 $$($(1)_STATIC): $$($(1)_OBJECTS) $$(TYPED_PARTS) $$(OBJ)/core.list
 	@mkdir -p $$(@D)
