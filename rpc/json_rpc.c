@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "lib/options.h"
 #include "stream/json.h"
 
 /* ---- server ---- */
@@ -17,6 +18,7 @@ struct json_method {
     vouch_json_handler handler;
     vouch_json_text_handler text_handler;
     void *context;
+    void (*release)(void *context);
     struct vouch_json_rules rules;
 };
 
@@ -65,30 +67,35 @@ static int handle(void *context, struct vouch_call *call) {
 }
 
 static void release(void *context) {
+    const struct json_method *method = (void *)((struct vouch_buffer *)context)->data;
+    if (method->release)
+        method->release(method->context);
     vouch_buffer_unref(context);
 }
 
-int vouch_json_add_method(struct vouch_server *server, const struct vouch_json_method *from) {
-    if (!from->handler == !from->text_handler)
-        return -EINVAL;
+int vouch_json_add_method(struct vouch_server *server, const struct vouch_json_method *method) {
+    struct vouch_json_method set = {0};
     struct vouch_json_rules rules;
     struct vouch_buffer *kept;
-    int result = json_rules_read(&rules, from->rules);
+    OPTIONS_READ(set, method);
+    if (!set.handler == !set.text_handler)
+        return -EINVAL;
+    int result = json_rules_read(&rules, set.rules);
     if (result == 0)
         result =
             vouch_pool_get(vouch_server_get_pool(server), 0, sizeof(struct json_method), &kept);
     if (result != 0)
         return result;
-    struct json_method *method = (void *)kept->data;
-    *method = (struct json_method){from->handler, from->text_handler, from->context, rules};
-    result = vouch_server_add_method(server, &(struct vouch_method){.name = from->name,
+    *(struct json_method *)(void *)kept->data =
+        (struct json_method){set.handler, set.text_handler, set.context, set.release, rules};
+    result = vouch_server_add_method(server, &(struct vouch_method){.name = set.name,
                                                                     .handler = handle,
                                                                     .context = kept,
-                                                                    .policy = from->policy,
-                                                                    .flags = from->flags,
+                                                                    .policy = set.policy,
+                                                                    .flags = set.flags,
                                                                     .release = release});
     if (result < 0)
-        release(kept);
+        vouch_buffer_unref(kept);
     return result;
 }
 

@@ -378,10 +378,18 @@ Test(json_rpc, options_are_those_of_calls) {
 
 /* ---- registering ---- */
 
+static unsigned released;
+
+static void release(void *context) {
+    cr_assert_eq(context, &released);
+    released++;
+}
+
 Test(json_rpc, methods) {
     struct support_allocator allocator;
     const struct vouch_json_rules deep = {.max_depth = VOUCH_JSON_DEPTH_BOUND + 1};
-    struct vouch_json_method method = {.name = "/a"};
+    struct vouch_json_method method = {VOUCH_OPTIONS(method), .name = "/a", .context = &released,
+                                       .release = release};
     support_baseline_begin();
     support_allocator_init(&allocator);
     cr_assert_eq(vouch_server_new(&(struct vouch_server_options){.allocator = &allocator.allocator},
@@ -408,7 +416,9 @@ Test(json_rpc, methods) {
     cr_assert_eq(vouch_json_add_method(stage.server, &method), VOUCH_E_METHOD_EXISTS);
     method.name = "b c";
     cr_assert_eq(vouch_json_add_method(stage.server, &method), VOUCH_E_METHOD_NAME);
+    cr_assert_eq(released, 0);
     vouch_server_free(stage.server);
+    cr_assert_eq(released, 1);
     support_allocator_check(&allocator);
     support_baseline_end();
 }

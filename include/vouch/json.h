@@ -106,6 +106,7 @@ typedef int (*vouch_json_text_handler)(void *context, struct vouch_call *call, c
                                        size_t size);
 
 struct vouch_json_method {
+    size_t size;
     const char *name;
     vouch_json_handler handler;           /* either this … */
     vouch_json_text_handler text_handler; /* … or this */
@@ -113,6 +114,7 @@ struct vouch_json_method {
     const struct vouch_policy *policy; /* as in struct vouch_method */
     unsigned flags;
     const struct vouch_json_rules *rules; /* for requests; NULL: the defaults. Copied */
+    void (*release)(void *context);       /* as in struct vouch_method */
 };
 
 /* Registers a method. A request that is refused is answered VOUCH_REMOTE_BAD_DATA, with offset and
@@ -120,8 +122,8 @@ struct vouch_json_method {
 VOUCH_API VOUCH_MUST_CHECK int vouch_json_add_method(struct vouch_server *server,
                                                      const struct vouch_json_method *method);
 
-/* Answers with a tree, which stays the caller's. As vouch_call_reply; -EINVAL and -EMSGSIZE also as
- * vouch_json_print: the call was then answered VOUCH_REMOTE_SERVER. */
+/* Answers with a tree, which stays the caller's. As vouch_call_reply; also -EINVAL and -EMSGSIZE of
+ * vouch_json_print, and -ENOMEM: the caller then got VOUCH_REMOTE_SERVER. */
 VOUCH_API int vouch_json_reply(struct vouch_call *call, const cJSON *reply);
 
 /* ---- Client ---- */
