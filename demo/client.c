@@ -19,6 +19,7 @@
 #include <vouch/vouch.h>
 
 #include "demo/check.h"
+#include "demo/layers.h"
 #include "demo/text.h"
 
 #define PIECE                                                                                      \
@@ -72,60 +73,83 @@ static void scene_identity(struct vouch_client *client) {
 
 /* ---- the job ---- */
 
-/* One piece of a text: "STREAM more|end PATTERN\n" and the bytes. Returns the reply's numbers. */
-static int send_piece(struct vouch_client *client, const char *method, const char *pattern,
-                      const char *text, size_t size, bool end, uint64_t numbers[4]) {
-    char request[PIECE + 128], answer[256];
-    struct vouch_error error;
+/* "STREAM more|end PATTERN\n" and the bytes. */
+static int send_bytes(struct vouch_client *client, const struct piece *piece,
+                      struct counts *ret_counts, struct vouch_error *ret_error) {
+    char request[PIECE + 128], answer[256] = "";
+    uint64_t numbers[4] = {0};
     struct vouch_reply reply;
-    int head = snprintf(request, sizeof(request) - PIECE, "%" PRIu64 " %s %s\n", numbers[0],
-                        end ? "end" : "more", pattern);
-    memcpy(request + head, text, size);
-    int r = vouch_client_call(client, method, request, (size_t)head + size, NULL, &reply, &error);
-    if (r != 0)
-        say("%s: %s", method, error.message);
-    else
+    int head = snprintf(request, sizeof(request) - PIECE, "%" PRIu64 " %s %s\n", piece->stream,
+                        piece->end ? "end" : "more", piece->pattern ? piece->pattern : "");
+    memcpy(request + head, piece->text, piece->size);
+    int r = vouch_client_call(client, piece->pattern ? "grep" : "wordcount", request,
+                              (size_t)head + piece->size, NULL, &reply, ret_error);
+    if (r == 0)
         snprintf(answer, sizeof(answer), "%.*s", (int)reply.size, (const char *)reply.data);
     vouch_reply_release(&reply);
     if (r == 0 && text_numbers(answer, numbers, 4, NULL) < 2)
         r = -EPROTO;
+    *ret_counts = (struct counts){numbers[0], numbers[1], numbers[2], numbers[3]};
     return r;
 }
 
 /* Sends a file in pieces; the last one, which may be empty, says that it is. */
-static int send_file(struct vouch_client *client, const char *method, const char *pattern,
-                     const char *path, uint64_t numbers[4], unsigned *calls) {
-    char piece[PIECE];
+static int send_file(struct vouch_client *client, piece_sender send, const char *pattern,
+                     const char *path, struct counts *ret_counts, unsigned *calls) {
+    char text[PIECE + 1];
+    struct piece piece = {.pattern = pattern, .text = text};
+    struct vouch_error error = {0};
     FILE *file = fopen(path, "re");
     int r = 0;
     if (!file)
         return -errno;
-    for (bool end = false; !end && r == 0; (*calls)++) {
-        size_t size = fread(piece, 1, sizeof(piece), file);
-        end = size < sizeof(piece);
-        r = send_piece(client, method, pattern, piece, size, end, numbers);
+    for (; !piece.end && r == 0; (*calls)++) {
+        piece.size = fread(text, 1, PIECE, file);
+        piece.end = piece.size < PIECE;
+        text[piece.size] = 0;
+        r = send(client, &piece, ret_counts, &error);
+        piece.stream = ret_counts->stream;
     }
     fclose(file);
+    if (r != 0 && error.message[0])
+        say("%s: %s", path, error.message);
     return r;
+}
+
+static bool same_counts(const struct counts *a, const struct counts *b) {
+    return a->lines == b->lines && a->words == b->words && a->bytes == b->bytes;
 }
 
 static void do_file(struct vouch_client *client, const char *path, const char *pattern,
                     const uint64_t expected[4]) {
-    uint64_t words[4] = {0}, found[4] = {0};
+    const struct counts wanted = {0, expected[0], expected[1], expected[2]};
+    struct counts words = {0}, found = {0};
     unsigned calls = 0;
-    int r = send_file(client, "wordcount", "", path, words, &calls);
+    int r = send_file(client, send_bytes, NULL, path, &words, &calls);
     if (r == 0)
-        r = send_file(client, "grep", pattern, path, found, &calls);
+        r = send_file(client, send_bytes, pattern, path, &found, &calls);
     if (r != 0) {
         check(false, "%s: %s", path, vouch_strerror(r));
         return;
     }
-    bool same = memcmp(&words[1], expected, 3 * sizeof(words[0])) == 0 && found[1] == expected[3];
-    check(same, "%-38s %6u %7" PRIu64 " %7" PRIu64 " %8" PRIu64 " %7" PRIu64, path, calls, words[1],
-          words[2], words[3], found[1]);
+    bool same = same_counts(&words, &wanted) && found.lines == expected[3];
+    check(same, "%-38s %6u %7" PRIu64 " %7" PRIu64 " %8" PRIu64 " %7" PRIu64, path, calls,
+          words.lines, words.words, words.bytes, found.lines);
     if (!same)
         say("wc and grep say:%*s%7" PRIu64 " %7" PRIu64 " %8" PRIu64 " %7" PRIu64, 30, "",
             expected[0], expected[1], expected[2], expected[3]);
+}
+
+/* The next file of `expected`, and what it has to have. False: there is none. */
+static bool next_file(FILE *expected, char *line, int room, const char **ret_path,
+                      uint64_t ret_numbers[4]) {
+    if (!fgets(line, room, expected))
+        return false;
+    line[strcspn(line, "\n")] = 0;
+    if (text_numbers(line, ret_numbers, 4, ret_path) == 4)
+        return true;
+    check(false, "'expected' has a strange line: %s", line);
+    return false;
 }
 
 static void scene_job(struct vouch_client *client, FILE *expected) {
@@ -139,16 +163,54 @@ static void scene_job(struct vouch_client *client, FILE *expected) {
         return;
     }
     say("%-38s %6s %7s %7s %8s %7s", "file", "calls", "lines", "words", "bytes", pattern);
-    while (fgets(line, sizeof(line), expected)) {
-        line[strcspn(line, "\n")] = 0;
-        if (text_numbers(line, numbers, 4, &path) != 4) {
-            check(false, "'expected' has a strange line: %s", line);
-            return;
-        }
+    for (; next_file(expected, line, sizeof(line), &path, numbers); files++)
         do_file(client, path, pattern, numbers);
-        files++;
-    }
     check(files > 0, "%u files, every count the same", files);
+}
+
+/* ---- the same, typed ---- */
+
+static void do_file_typed(struct vouch_client *client, const char *path) {
+    struct counts bytes = {0}, typed;
+    char ways[64] = "bytes";
+    bool same = true;
+    unsigned calls = 0;
+    int r = send_file(client, send_bytes, NULL, path, &bytes, &calls);
+    for (size_t i = 0; i < LAYERS && r == 0; i++) {
+        if (!layers[i].send)
+            continue;
+        memset(&typed, 0, sizeof(typed));
+        r = send_file(client, layers[i].send, NULL, path, &typed, &calls);
+        bool equal = same_counts(&typed, &bytes);
+        same = same && equal;
+        snprintf(ways + strlen(ways), sizeof(ways) - strlen(ways), " %s %s",
+                 equal ? "=" : "!=", layers[i].name);
+    }
+    check(r == 0 && same, "%-38s %6u %7" PRIu64 " %7" PRIu64 " %8" PRIu64 "  %s", path, calls,
+          bytes.lines, bytes.words, bytes.bytes, r == 0 ? ways : vouch_strerror(r));
+}
+
+static void scene_typed(struct vouch_client *client, FILE *expected) {
+    char line[4096], skipped[128] = "";
+    uint64_t numbers[4];
+    const char *path;
+    unsigned built = 0;
+    section("The same word counts, typed");
+    for (size_t i = 0; i < LAYERS; i++) {
+        built += layers[i].send != NULL;
+        if (!layers[i].send)
+            snprintf(skipped + strlen(skipped), sizeof(skipped) - strlen(skipped), "%s%s (%s)",
+                     *skipped ? ", " : "", layers[i].name, layers[i].library);
+    }
+    if (*skipped)
+        say("skipped, as it was built without the library: %s", skipped);
+    if (built == 0)
+        return;
+    say("%-38s %6s %7s %7s %8s", "file", "calls", "lines", "words", "bytes");
+    rewind(expected);
+    if (fgets(line, sizeof(line), expected)) /* the pattern */
+        while (next_file(expected, line, sizeof(line), &path, numbers))
+            do_file_typed(client, path);
 }
 
 /* ---- memory ---- */
@@ -176,10 +238,14 @@ static int server_counters(struct vouch_client *client, uint64_t *ret_allocation
 
 static int warm_calls(struct vouch_client *client) {
     static const char text[PIECE] = "warm";
-    uint64_t numbers[4] = {0};
+    struct piece piece = {.text = text, .size = sizeof(text)};
+    struct counts counts;
     int r = 0;
-    for (int i = 1; i <= WARM_CALLS && r == 0; i++)
-        r = send_piece(client, "wordcount", "", text, sizeof(text), i == WARM_CALLS, numbers);
+    for (int i = 1; i <= WARM_CALLS && r == 0; i++) {
+        piece.end = i == WARM_CALLS;
+        r = send_bytes(client, &piece, &counts, NULL);
+        piece.stream = counts.stream;
+    }
     return r;
 }
 
@@ -419,6 +485,7 @@ static int run(pid_t server, pid_t victim) {
         printf("vouch %s\n", vouch_version());
         scene_identity(client);
         scene_job(client, expected);
+        scene_typed(client, expected);
         scene_memory(client);
         scene_refused(client);
         scene_unknown(client);

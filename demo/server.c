@@ -11,13 +11,11 @@
  *     wordcount  "STREAM more|end\n" bytes…          -> "STREAM LINES WORDS BYTES"
  *     grep       "STREAM more|end PATTERN\n" bytes…  -> "STREAM LINES"
  *
- * Stream 0 begins a new one; the answer has its number, and the counts up to here. A stream belongs
- * to the user who began it. There is room for some; who needs more gets the place of the one that
- * was not used for longest.
+ * Stream 0 begins a new one; the answer has its number, and the counts up to here. Words are also
+ * counted in JSON and protobuf (layer_*.c).
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -26,26 +24,14 @@
 #include <time.h>
 #include <vouch/vouch.h>
 
+#include "demo/layers.h"
+#include "demo/streams.h"
 #include "demo/text.h"
 
-#define STREAMS_MAX 64
 #define HEADER_MAX 128
-
-struct stream {
-    uint64_t number; /* 0: free */
-    uint64_t used;   /* when, on a clock of calls */
-    const char *method;
-    uid_t owner;
-    struct text_count count;
-    struct text_search search;
-};
 
 static struct vouch_server *server;
 static struct vouch_listener *root_only;
-
-static pthread_mutex_t streams_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct stream streams[STREAMS_MAX];
-static uint64_t last_number, calls_clock;
 
 static atomic_uint holds_begun, holds_cancelled;
 
@@ -59,19 +45,12 @@ __attribute__((format(printf, 2, 3))) static int reply(struct vouch_call *call, 
     return vouch_call_reply(call, text, (size_t)size < sizeof(text) ? (size_t)size : sizeof(text));
 }
 
-/* ---- streams ---- */
+/* ---- the job ---- */
 
-struct request {
-    uint64_t number;
-    bool end;
-    char pattern[HEADER_MAX];
-    const uint8_t *text;
-    size_t size;
-};
-
-/* The request's bytes are whatever a client sent: not even terminated. */
-static bool parse(struct vouch_call *call, struct request *request) {
-    char header[HEADER_MAX];
+/* The request's bytes are whatever a client sent: not even terminated. `header` is where the
+ * pattern is then. */
+static bool parse(struct vouch_call *call, bool search, char header[HEADER_MAX],
+                  struct piece *ret_piece) {
     const char *rest;
     size_t size;
     const uint8_t *data = vouch_call_get_data(call, &size);
@@ -80,88 +59,42 @@ static bool parse(struct vouch_call *call, struct request *request) {
         return false;
     memcpy(header, data, (size_t)(newline - data));
     header[newline - data] = 0;
-    if (text_numbers(header, &request->number, 1, &rest) != 1)
+    if (text_numbers(header, &ret_piece->stream, 1, &rest) != 1)
         return false;
-    request->end = strncmp(rest, "end", 3) == 0;
-    if (!request->end && strncmp(rest, "more", 4) != 0)
+    ret_piece->end = strncmp(rest, "end", 3) == 0;
+    if (!ret_piece->end && strncmp(rest, "more", 4) != 0)
         return false;
-    rest += request->end ? 3 : 4;
-    snprintf(request->pattern, sizeof(request->pattern), "%s", *rest == ' ' ? rest + 1 : rest);
-    request->text = newline + 1;
-    request->size = size - (size_t)(request->text - data);
+    rest += ret_piece->end ? 3 : 4;
+    ret_piece->pattern = !search ? NULL : *rest == ' ' ? rest + 1 : rest;
+    ret_piece->text = newline + 1;
+    ret_piece->size = size - (size_t)(newline + 1 - data);
     return true;
 }
 
-/* streams_lock held. NULL: there is no such stream of this caller's. */
-static struct stream *find_stream(const struct vouch_call *call, uint64_t number) {
-    const char *method = vouch_call_get_method(call);
-    uid_t uid = vouch_call_get_peer(call)->uid;
-    struct stream *oldest = &streams[0];
-    for (size_t i = 0; i < STREAMS_MAX; i++) {
-        struct stream *stream = &streams[i];
-        if (number != 0 && stream->number == number)
-            return stream->owner == uid && stream->method == method ? stream : NULL;
-        if (stream->used < oldest->used)
-            oldest = stream;
-    }
-    if (number != 0)
-        return NULL;
-    memset(oldest, 0, sizeof(*oldest));
-    oldest->number = ++last_number;
-    oldest->method = method;
-    oldest->owner = uid;
-    return oldest;
-}
-
-static void release_stream(struct stream *stream) {
-    stream->number = 0;
-    stream->used = 0;
-}
-
-/* Adds the request's text to its stream. `ret_stream` is a copy of what has been counted. */
-static int feed(struct vouch_call *call, bool search, struct stream *ret_stream) {
-    struct request request;
-    if (!parse(call, &request)) {
-        vouch_call_fail(call, VOUCH_REMOTE_BAD_DATA, "expected 'STREAM more|end [PATTERN]\\n'");
-        return -EINVAL;
-    }
-    pthread_mutex_lock(&streams_lock);
-    struct stream *stream = find_stream(call, request.number);
-    bool ok = stream && (!search || request.number != 0 ||
-                         text_search_init(&stream->search, request.pattern));
-    if (ok) {
-        stream->used = ++calls_clock;
-        if (search)
-            text_search(&stream->search, request.text, request.size);
-        else
-            text_count(&stream->count, request.text, request.size);
-        *ret_stream = *stream;
-    }
-    if (stream && (request.end || !ok))
-        release_stream(stream);
-    pthread_mutex_unlock(&streams_lock);
-    if (ok)
-        return 0;
-    vouch_call_fail(call, VOUCH_REMOTE_BAD_DATA, "%s",
-                    stream ? "expected a pattern" : "you have no such stream");
-    return -ENOENT;
+static int feed(struct vouch_call *call, bool search, struct counts *ret_counts) {
+    char header[HEADER_MAX];
+    struct piece piece;
+    if (parse(call, search, header, &piece))
+        return streams_feed(call, &piece, ret_counts);
+    vouch_call_fail(call, VOUCH_REMOTE_BAD_DATA, "expected 'STREAM more|end [PATTERN]\\n'");
+    return -EINVAL;
 }
 
 static int wordcount(void *context, struct vouch_call *call) {
-    struct stream stream;
+    struct counts counts;
     (void)context;
-    if (feed(call, false, &stream) < 0)
+    if (feed(call, false, &counts) < 0)
         return 0;
-    return reply(call, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, stream.number,
-                 stream.count.lines, stream.count.words, stream.count.bytes);
+    return reply(call, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, counts.stream, counts.lines,
+                 counts.words, counts.bytes);
 }
 
 static int grep(void *context, struct vouch_call *call) {
-    struct stream stream;
+    struct counts counts;
     (void)context;
-    if (feed(call, true, &stream) < 0)
+    if (feed(call, true, &counts) < 0)
         return 0;
-    return reply(call, "%" PRIu64 " %" PRIu64, stream.number, stream.search.lines);
+    return reply(call, "%" PRIu64 " %" PRIu64, counts.stream, counts.lines);
 }
 
 /* ---- for the scenes ---- */
@@ -239,6 +172,8 @@ static int add_methods(void) {
     int r = 0;
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]) && r == 0; i++)
         r = vouch_server_add_method(server, &methods[i]);
+    for (size_t i = 0; i < LAYERS && r == 0; i++)
+        r = layers[i].add_method ? layers[i].add_method(server) : 0;
     return r;
 }
 

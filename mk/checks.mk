@@ -9,6 +9,7 @@ export MAKE BUILD
 .PHONY: deps test portable asan ubsan san tsan valgrind demo coverage fuzz lint format print-out print-flags
 deps:
 	@tools/deps build test
+	@tools/deps --optional loops
 
 test: deps
 	@+tools/check test
@@ -23,6 +24,7 @@ valgrind: deps
 
 demo:
 	@tools/deps build
+	@tools/deps --optional typed
 	@+$(SUB) demos
 	@demo/run $(OUT)/demo
 

@@ -6,10 +6,10 @@
 
 GEN := $(BUILD)/gen
 PROTOS := $(wildcard proto/*.proto)
-EXAMPLE_PROTOS := $(wildcard examples/*.proto)
+PROGRAM_PROTOS := $(wildcard examples/*.proto demo/*.proto)
 GEN_SOURCES := $(PROTOS:%.proto=$(GEN)/%.pb-c.c)
 GEN_OBJECTS := $(PROTOS:%.proto=$(OBJ)/gen/%.pb-c.o)
-EXAMPLE_GEN_SOURCES := $(EXAMPLE_PROTOS:%.proto=$(GEN)/%.pb-c.c)
+PROGRAM_GEN_SOURCES := $(PROGRAM_PROTOS:%.proto=$(GEN)/%.pb-c.c)
 
 $(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: %.proto
 	@mkdir -p $(@D)
@@ -17,23 +17,31 @@ $(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: %.proto
 $(OBJ)/gen/%.o: $(GEN)/%.c $(OBJ)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(ALL_CPPFLAGS) -I$(GEN) $(ALL_CFLAGS) -w -MMD -MP -c $< -o $@
-.SECONDARY: $(GEN_SOURCES) $(EXAMPLE_GEN_SOURCES)
+.SECONDARY: $(GEN_SOURCES) $(PROGRAM_GEN_SOURCES)
 
 # What includes generated headers: they are made first.
 NEED_GEN := $(patsubst %.c,$(OBJ)/%.o,$(wildcard fuzz/fuzz_proto*.c))
-NEED_EXAMPLE_GEN := $(patsubst %.c,$(OBJ)/%.o,$(wildcard examples/*proto*.c))
+NEED_PROGRAM_GEN := $(patsubst %.c,$(OBJ)/%.o,$(wildcard examples/*proto*.c demo/*proto*.c))
 $(NEED_GEN): | $(GEN_SOURCES)
-$(NEED_EXAMPLE_GEN): | $(EXAMPLE_GEN_SOURCES)
-$(NEED_GEN) $(NEED_EXAMPLE_GEN): private ALL_CPPFLAGS += -I$(GEN)
+$(NEED_PROGRAM_GEN): | $(PROGRAM_GEN_SOURCES)
+$(NEED_GEN) $(NEED_PROGRAM_GEN): private ALL_CPPFLAGS += -I$(GEN)
 
 # ---- demo, examples, bench, tools: public API only --------------------------------------------------
 
 # Each file with a main is a program; the others of its directory are linked into all of them.
 sources_in = $(filter-out $(without_typed) $(without_loops),$(wildcard $(1)/*.c))
 programs_in = $(if $(sources_in),$(shell grep -l '^int main' $(sources_in)))
-without_typed = $(foreach n,$(TYPED_MISSING),$(wildcard $(1)/*$(n)*.c))
+# Of the typed layers, those that a program can have: for protobuf, the compiler has to be there too.
+USABLE := $(filter-out $(if $(shell command -v protoc-c),,proto),$(TYPED))
+UNUSABLE := $(filter-out $(USABLE),$(TYPED_PRESENT))
+without_typed = $(foreach n,$(UNUSABLE),$(wildcard $(1)/*$(n)*.c))
+$(foreach n,$(USABLE),$(eval $(patsubst %.c,$(OBJ)/%.o,$(wildcard examples/*$(n)*.c demo/*$(n)*.c)): private ALL_CPPFLAGS += $($(n)_CFLAGS)))
 # Loops of others are for who has them.
 LOOPS := libevent libuv
+libevent_DEBIAN := libevent-dev
+libuv_DEBIAN := libuv1-dev
+json_DEBIAN := libcjson-dev
+proto_DEBIAN := libprotobuf-c-dev protobuf-c-compiler
 LOOPS_KNOWN := $(foreach n,$(LOOPS),$(if $(wildcard examples/loop_$(n).c),$(shell pkg-config --exists $(n) 2>/dev/null && echo $(n))))
 without_loops = $(patsubst %,examples/loop_%.c,$(filter-out $(LOOPS_KNOWN),$(LOOPS)))
 $(foreach n,$(LOOPS_KNOWN),$(eval $(OBJ)/examples/loop_$(n).o: private ALL_CPPFLAGS += $(shell pkg-config --cflags $(n))))
@@ -44,7 +52,7 @@ define program_directory
 $(1)_PROGRAMS := $$(sort $$(call programs_in,$(1)))
 $(1)_COMMON := $$(filter-out $$($(1)_PROGRAMS),$$(call sources_in,$(1)))
 $(1)_BINARIES := $$($(1)_PROGRAMS:%.c=$$(OUT)/%)
-$(1)_GEN := $$(if $$(filter proto,$$(TYPED)),$$(patsubst %.proto,$$(OBJ)/gen/%.pb-c.o,$$(wildcard $(1)/*.proto)))
+$(1)_GEN := $$(if $$(filter proto,$$(USABLE)),$$(patsubst %.proto,$$(OBJ)/gen/%.pb-c.o,$$(wildcard $(1)/*.proto)))
 $$($(1)_BINARIES): $$(OUT)/$(1)/%: $$(OBJ)/$(1)/%.o $$($(1)_COMMON:%.c=$$(OBJ)/%.o) $$($(1)_GEN) $$(TYPED_STATIC) $$(STATIC_LIB)
 	@mkdir -p $$(@D)
 	$$(call say,LD,$$@)$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) -o $$@ $$^ $$(TYPED_LIBS) $$(LIBS)
@@ -52,8 +60,19 @@ endef
 $(foreach d,demo examples bench tools,$(eval $(call program_directory,$(d))))
 demos: $(demo_BINARIES)
 examples: $(examples_BINARIES)
+	@$(foreach n,$(filter-out $(LOOPS_KNOWN),$(LOOPS)), \
+	    echo 'note: examples/loop_$(n) is not built for want of $(n) (Debian: $($(n)_DEBIAN))';) \
+	$(foreach n,$(UNUSABLE), \
+	    echo 'note: examples of $(n) are not built for want of $($(n)_PACKAGE) (Debian: $($(n)_DEBIAN))';) :
 benches: $(bench_BINARIES)
 tools: $(tools_BINARIES)
+
+# The demo does without a layer that is not there.
+$(OBJ)/demo/layers.o: $(OBJ)/layers.list
+$(OBJ)/demo/layers.o: private ALL_CPPFLAGS += $(if $(filter json,$(USABLE)),-DDEMO_JSON) \
+    $(if $(filter proto,$(USABLE)),-DDEMO_PROTO)
+$(OBJ)/layers.list: FORCE
+	$(call remember,$(USABLE))
 
 comma := ,
 
