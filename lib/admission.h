@@ -38,7 +38,7 @@ int admission_admit(struct admission *admission, uid_t uid,
                     struct admission_share **ret_share) VOUCH_MUST_CHECK;
 
 /* Gives one place of that share back. Takes a void pointer to be a connection's `on_free`. */
-void admission_release(void *share);
+void admission_release(void *context);
 
 unsigned admission_live(struct admission *admission); /* places taken now */
 

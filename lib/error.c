@@ -166,6 +166,7 @@ size_t error_copy_text(char *to, size_t room, const char *text, size_t size) {
     return written;
 }
 
+#undef error_set /* see lib/error.h */
 int error_set(struct vouch_error *error, int code, const char *format, ...) {
     if (!error)
         return code;

@@ -45,7 +45,7 @@ int identity_new(const struct vouch_allocator *allocator, const struct vouch_ide
         (facts->known & VOUCH_KNOWN_UID) != 0 && facts->uid == os_overflow_uid();
     block->facts.groups = NULL;
     block->facts.label = NULL;
-    if (groups_size) {
+    if (facts->groups && groups_size) {
         memcpy(block->tail, facts->groups, groups_size);
         block->facts.groups = block->tail;
     }

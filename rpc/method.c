@@ -127,7 +127,7 @@ int method_table_add(struct method_table *table, const struct vouch_method *from
         r = grow_slots(table);
     if (r == 0)
         r = method_new(table->allocator, from, size, &method);
-    if (r < 0)
+    if (r < 0 || !method)
         return r;
     table->methods[table->count++] = method;
     *slot_of(table, method->name, size) = method;

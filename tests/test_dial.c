@@ -208,7 +208,6 @@ static int dial_as_other(void *context) {
     (void)context;
     peers_become(PEERS_UID, PEERS_GID);
     struct vouch_conn *conn;
-    struct vouch_error error;
     if (vouch_dial(path, NULL, &conn, &error) != -EACCES)
         return 1;
     return strstr(error.message, "mode 0600") ? 0 : 2;
