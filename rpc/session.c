@@ -53,7 +53,7 @@ void session_deinit(struct session *s) {
     if (!s->pool)
         return;
     drop_output(s);
-    vouch_buffer_unref(s->skipped.buffer);
+    vouch_buffer_unref(s->postponed.buffer);
     chunk_decoder_deinit(&s->decoder);
     idtable_deinit(&s->calls);
     idtable_deinit(&s->requests);
@@ -403,13 +403,22 @@ int session_reply(struct session *s, struct session_slot *slot, struct vouch_buf
 
 /* ---- input ---- */
 
+/* A call that only waits for a place in flight. */
+static bool has_postponed(const struct session *s) {
+    return s->postponing && !chunk_decoder_skipping(&s->decoder);
+}
+
+static bool has_place(const struct session *s) {
+    return s->requests.count < s->limits.max_calls;
+}
+
 bool session_wants_input(const struct session *s) {
     return s->failure == 0 && s->out_bytes < s->limits.output_soft &&
-           s->requests.count < s->limits.max_calls;
+           (has_place(s) || !has_postponed(s));
 }
 
 bool session_has_message(const struct session *s) {
-    if (s->skipping && !chunk_decoder_skipping(&s->decoder))
+    if (has_postponed(s))
         return true;
     return s->decoder.end > s->decoder.begin && !vouch_chunk_decoder_partial(&s->decoder);
 }
@@ -561,18 +570,31 @@ static int on_message(struct session *s, int64_t now, struct session_event *even
 
 /* An oversize call is answered once it has been skipped: its caller is busy sending it until then.
  * The chunk's buffer may not be kept so long: copy what the answer needs. */
-static void postpone(struct session *s, const struct session_event *event) {
-    s->skipping = true;
-    s->skipped = *event;
-    s->skipped.buffer = NULL;
-    struct envelope *e = &s->skipped.envelope;
+static void forget_body(struct session *s, struct session_event *event) {
+    struct envelope *e = &event->envelope;
     *e = (struct envelope){
         .id = e->id, .expires = e->expires, .method = e->method, .method_size = e->method_size};
     if (e->method_size > ENVELOPE_METHOD_MAX)
         e->method_size = 0;
     if (e->method_size > 0)
-        memcpy(s->skipped_method, e->method, e->method_size);
-    e->method = s->skipped_method;
+        memcpy(s->postponed_method, e->method, e->method_size);
+    e->method = s->postponed_method;
+    vouch_buffer_unref(event->buffer);
+    event->buffer = NULL;
+}
+
+/* Calls that can't be reported yet: an oversize one, and the one beyond those that may be in
+ * flight. It is taken out of the way so that the cancels of the others are seen. */
+static bool postpone(struct session *s, struct session_event *event) {
+    if (event->type != SESSION_EVENT_CALL || (event->oversize == 0 && has_place(s)))
+        return false;
+    if (event->oversize > 0)
+        forget_body(s, event);
+    s->postponed = *event;
+    s->postponing = true;
+    if (!session_wants_input(s))
+        s->paused = true;
+    return true;
 }
 
 static int on_chunk(struct session *s, const struct vouch_chunk *chunk, int64_t now,
@@ -590,23 +612,22 @@ static int on_chunk(struct session *s, const struct vouch_chunk *chunk, int64_t 
     }
     if (r == 0)
         r = on_message(s, now, event);
-    if (r == 1 && event->oversize > 0) {
-        if (event->type == SESSION_EVENT_CALL) {
-            postpone(s, event);
-            r = 0;
-        }
-    }
+    if (r == 1 && postpone(s, event))
+        return 0;
     if (r != 1)
         vouch_buffer_unref(chunk->buffer);
     return r;
 }
 
-/* The oversize call has been skipped: now it can be reported. */
-static bool end_skipping(struct session *s, struct session_event *ret_event) {
-    if (!s->skipping || chunk_decoder_skipping(&s->decoder))
+/* What was postponed can be reported now. */
+static bool take_postponed(struct session *s, int64_t now, struct session_event *ret_event) {
+    if (!has_postponed(s) || !has_place(s))
         return false;
-    s->skipping = false;
-    *ret_event = s->skipped;
+    s->postponing = false;
+    *ret_event = s->postponed;
+    s->postponed.buffer = NULL;
+    if (ret_event->result == 0 && ret_event->deadline <= now)
+        ret_event->result = VOUCH_REMOTE_DEADLINE_EXCEEDED;
     return true;
 }
 
@@ -634,7 +655,7 @@ static void resume(struct session *s, int64_t now) {
 static int next_event(struct session *s, int64_t now, struct session_event *ret_event) {
     while (session_wants_input(s)) {
         struct vouch_chunk chunk;
-        if (end_skipping(s, ret_event))
+        if (take_postponed(s, now, ret_event))
             return 1;
         int r = vouch_chunk_decoder_next(&s->decoder, &chunk);
         if (r == 0)

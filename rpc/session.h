@@ -112,11 +112,11 @@ struct session {
     bool peer_known;     /* it has answered once, so peer_features is final */
     bool announced;      /* our features have been sent */
     bool paused;         /* input has not been wanted: a half message is not the peer's fault */
-    bool skipping;       /* an oversize call is being skipped */
+    bool postponing;     /* a call is held back: see postpone() */
     int64_t wall_offset; /* wall clock minus CLOCK_MONOTONIC, kept fresh by the driver: deadlines
                             travel as wall time */
-    struct session_event skipped; /* … the event to report when that is done */
-    char skipped_method[ENVELOPE_METHOD_MAX];
+    struct session_event postponed;
+    char postponed_method[ENVELOPE_METHOD_MAX];
     uint32_t early_cancels[SESSION_EARLY_CANCELS];
     unsigned early_cancel_count;
     int64_t ping_window;
@@ -144,8 +144,8 @@ bool session_has_message(const struct session *session);
  * does. */
 void session_pause(struct session *session);
 
-/* Whether reading should go on: not while too much waits to be sent or too many calls are in
- * flight. */
+/* Whether reading should go on: not while too much waits to be sent, nor while a call is held that
+ * is one too many in flight. (While none is, cancels may come.) */
 bool session_wants_input(const struct session *session);
 
 /* A buffer for a body of at most `size` bytes with room around it for an envelope. */

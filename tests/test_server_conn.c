@@ -210,36 +210,62 @@ Test(server_conn, handlers_hear_that_their_caller_is_gone) {
     close_stage();
 }
 
+static bool is_read(struct server_conn *conn) {
+    pthread_mutex_lock(&conn->link.lock);
+    bool wanted = session_wants_input(&conn->link.session);
+    pthread_mutex_unlock(&conn->link.lock);
+    return wanted;
+}
+
 /* At its limit a connection is not read any more, but its end must still be seen. */
 Test(server_conn, handlers_hear_it_at_the_limit_of_calls_too) {
     struct vouch_server_options options = {VOUCH_OPTIONS(options), .max_calls = 2};
     open_with(&options);
     int fd = rpc_stage_raw(&stage);
     int64_t begun = vouch_now();
-    for (uint32_t i = 1; i <= 2; i++)
+    for (uint32_t i = 1; i <= 3; i++)
         send_call(fd, i, "wait", "", 0);
     rpc_latch_wait(&stage.entered, 2);
+    RPC_EVENTUALLY(!is_read(stage.server->conns));
     close(fd);
     rpc_latch_wait(&stage.cancelled, 2);
     cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
     close_stage();
 }
 
-/* The server is freed while whole messages wait in its memory. */
+Test(server_conn, cancels_are_heard_at_the_limit_of_calls) {
+    struct vouch_server_options options = {VOUCH_OPTIONS(options), .max_calls = 3};
+    open_with(&options);
+    struct vouch_client *client = rpc_stage_client(&stage, NULL);
+    struct vouch_call_options tagged = {VOUCH_OPTIONS(tagged), .timeout = VOUCH_FOREVER, .tag = 7};
+    static struct rpc_outcome outcomes[3];
+    rpc_check_call(client, "echo", "hello", 0, "hello");
+    for (int i = 0; i < 3; i++)
+        rpc_call_async(client, "wait", "", &tagged, &outcomes[i], NULL);
+    rpc_latch_wait(&stage.entered, 3);
+    cr_assert_eq(vouch_client_cancel(client, 7), 3);
+    rpc_latch_wait(&stage.cancelled, 3);
+    rpc_wait_callbacks(client, 3);
+    vouch_client_free(client);
+    close_stage();
+}
+
 /* An event can be fetched before its connection ends, and be dealt with when the struct has become
  * another connection. */
 Test(server_conn, a_late_event_does_no_harm_to_another_connection) {
     struct vouch_server_options options = {VOUCH_OPTIONS(options), .max_calls = 2};
     open_with(&options);
     int fd = rpc_stage_raw(&stage);
-    for (uint32_t id = 1; id <= 2; id++)
+    for (uint32_t id = 1; id <= 3; id++)
         send_call(fd, id, "keep", "", 0);
     rpc_latch_wait(&stage.entered, 2);
+    RPC_EVENTUALLY(!is_read(stage.server->conns));
     server_conn_event(stage.server->conns, POLLER_IN);
     server_conn_event(stage.server->conns, POLLER_OUT);
     server_conn_event(stage.server->conns, POLLER_HUP);
-    for (int i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < 3; i++) {
         struct rpc_received reply;
+        rpc_latch_wait(&stage.entered, i + 1);
         cr_assert_eq(vouch_call_reply(stage.kept[i], "still here", 10), 0);
         rpc_raw_expect(fd, &reply);
         cr_assert_eq(reply.envelope.data_size, 10);
@@ -249,6 +275,7 @@ Test(server_conn, a_late_event_does_no_harm_to_another_connection) {
     close_stage();
 }
 
+/* The server is freed while whole messages wait in its memory. */
 Test(server_conn, a_server_may_be_freed_in_the_middle_of_a_flood) {
     for (unsigned round = 0; round < VOUCH_TEST_ROUNDS(50, 10); round++) {
         open_with(NULL);

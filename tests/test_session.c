@@ -713,6 +713,7 @@ Test(session, a_half_message_has_its_time_only_while_input_is_wanted) {
     struct session_limits limits = few_calls(1);
     begin_one(&server, SESSION_SERVER, &limits);
     SIDE_SAY(&server, .id = 1);
+    SIDE_SAY(&server, .id = 2); /* one too many in flight */
     cr_assert(side_feed(&server, "\x20", 1));
     cr_assert_str_eq(side_events(&server), "call 1 ()");
     cr_assert_not(session_wants_input(&server.session));
@@ -724,7 +725,7 @@ Test(session, a_half_message_has_its_time_only_while_input_is_wanted) {
     /* Whether it is asked for messages first or for what has expired. */
     cr_assert_str_eq(side_expire(&server), "");
     cr_assert_eq(session_deadline(&server.session), server.now + side_limits.frame_timeout);
-    cr_assert_str_eq(side_events(&server), "");
+    cr_assert_str_eq(side_events(&server), "call 2 ()");
     cr_assert_eq(session_deadline(&server.session), server.now + side_limits.frame_timeout);
     server.now += side_limits.frame_timeout;
     cr_assert_str_eq(side_expire(&server), "dead ETIMEDOUT");
@@ -867,9 +868,10 @@ Test(session, an_oversize_call_that_ends_while_input_is_not_wanted) {
     /* A call is taken in that came before, by a driver that was slow. */
     struct session_slot slot;
     session_accept(&server.session, &slot, &(struct session_event){.envelope = {.id = 1}});
-    cr_assert_not(session_wants_input(&server.session));
+    cr_assert(session_wants_input(&server.session), "the rest of it");
     cr_assert(side_feed(&server, wire.bytes + 1000, wire.size - 1000));
     cr_assert_str_eq(side_events(&server), "");
+    cr_assert_not(session_wants_input(&server.session));
     cr_assert_eq(session_reply_error(&server.session, &slot, VOUCH_REMOTE_SERVER, ""), 0);
     cr_assert(session_wants_input(&server.session));
     cr_assert(session_has_message(&server.session));
@@ -1016,6 +1018,38 @@ Test(session, calls_of_the_peer_in_flight) {
     cr_assert_eq(side_reply(&server, 3, ""), 0);
     cr_assert_str_eq(side_events(&server), "call 4 /m()");
     cr_assert_not(session_has_message(&server.session));
+    end_one(&server);
+}
+
+/* The first call that is one too many is taken out of the way of what is not a call. */
+Test(session, at_the_limit_of_calls_cancels_are_heard) {
+    struct session_limits limits = few_calls(2);
+    begin_one(&server, SESSION_SERVER, &limits);
+    SIDE_SAY(&server, .id = 1);
+    SIDE_SAY(&server, .id = 2);
+    cr_assert_str_eq(side_events(&server), "call 1 (); call 2 ()");
+    cr_assert(session_wants_input(&server.session));
+    SIDE_SAY(&server, .id = 1, .control = ENVELOPE_CANCEL);
+    SIDE_SAY(&server, .id = 3);
+    SIDE_SAY(&server, .id = 2, .control = ENVELOPE_CANCEL);
+    cr_assert_str_eq(side_events(&server), "cancel 1");
+    cr_assert_not(session_wants_input(&server.session), "a call waits before the other cancel");
+    cr_assert_eq(side_reply(&server, 1, ""), 0);
+    cr_assert_str_eq(side_events(&server), "call 3 (); cancel 2");
+    end_one(&server);
+}
+
+/* A call that waits for a place may be late when it gets one; or it is let go with the session. */
+Test(session, a_call_that_waits_for_a_place) {
+    struct session_limits limits = few_calls(1);
+    begin_one(&server, SESSION_SERVER, &limits);
+    SIDE_SAY(&server, .id = 1);
+    SIDE_SAY(&server, .id = 2, .expires = server.now + server.session.wall_offset + SECOND);
+    SIDE_SAY(&server, .id = 3);
+    cr_assert_str_eq(side_events(&server), "call 1 ()");
+    server.now += 2 * SECOND;
+    cr_assert_eq(side_reply(&server, 1, ""), 0);
+    cr_assert_str_eq(side_events(&server), "call 2 () error 2");
     end_one(&server);
 }
 

@@ -61,7 +61,8 @@ struct vouch_server_options {
     /* An oversize call up to this is skipped and answered, a larger one ends its connection;
      * 0: 4 * max_request. */
     size_t drain_max;
-    /* In flight on one connection; 0: 128. At the limit its reading stops. */
+    /* In flight on one connection; 0: 128. At the limit cancels are still read; with the next call
+     * its reading stops until one has been answered. */
     unsigned max_calls;
     /* Bytes waiting for a client to read at which its requests are no longer read; 0: 1 MiB. */
     size_t output_soft;
