@@ -96,6 +96,10 @@ $(OBJ)/pc.list: FORCE
 # ---- installation --------------------------------------------------------------------------------
 
 MAN_PAGES = $(filter-out $(TYPED_MISSING:%=docs/man/vouch_%.3),$(sort $(wildcard docs/man/*.[0-9])))
+# "page name" for every function in the NAME section of a page: `man vouch_client_call` finds its page.
+man_names = for page in $(notdir $(filter %.3,$(MAN_PAGES))); do \
+    sed -n '/^\.Sh NAME/,/^\.Nd/s/^\.Nm \(vouch_[a-z0-9_]*\).*/\1/p' "docs/man/$$page" | \
+    while read -r name; do [ "$$name.3" = "$$page" ] || echo "$$page $$name"; done; done
 man_target = $(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 
 .PHONY: install uninstall
@@ -109,12 +113,14 @@ install: lib
 	install -d '$(DESTDIR)$(MANDIR)/man3' '$(DESTDIR)$(MANDIR)/man7'
 	install -m 644 $(filter %.3,$(MAN_PAGES)) '$(DESTDIR)$(MANDIR)/man3/'
 	install -m 644 $(filter %.7,$(MAN_PAGES)) '$(DESTDIR)$(MANDIR)/man7/'
+	@$(man_names) | while read -r page name; do ln -sf "$$page" '$(DESTDIR)$(MANDIR)/man3'/"$$name.3"; done
 
 uninstall:
 	rm -f $(PUBLIC_HEADERS:include/%='$(DESTDIR)$(INCLUDEDIR)/%')
 	rm -f '$(DESTDIR)$(LIBDIR)/libvouch.a' '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
 	    '$(DESTDIR)$(LIBDIR)/libvouch.$(SOEXT)' '$(DESTDIR)$(LIBDIR)/pkgconfig/vouch.pc'
 	rm -f $(foreach m,$(MAN_PAGES),'$(call man_target,$(m))')
+	@$(man_names) | while read -r page name; do rm -f '$(DESTDIR)$(MANDIR)/man3'/"$$name.3"; done
 	-rmdir '$(DESTDIR)$(INCLUDEDIR)/vouch' 2>/dev/null
 
 include mk/typed.mk
