@@ -32,7 +32,7 @@ $(NEED_GEN) $(NEED_PROGRAM_GEN): private ALL_CPPFLAGS += -I$(GEN)
 sources_in = $(filter-out $(without_typed) $(without_loops),$(wildcard $(1)/*.c))
 programs_in = $(if $(sources_in),$(shell grep -l '^int main' $(sources_in)))
 # Of the typed layers, those that a program can have: for protobuf, the compiler has to be there too.
-USABLE := $(filter-out $(if $(shell command -v protoc-c),,proto),$(TYPED))
+USABLE := $(filter-out $(if $(shell command -v protoc-c 2>/dev/null),,proto),$(TYPED))
 UNUSABLE := $(filter-out $(USABLE),$(TYPED_PRESENT))
 without_typed = $(foreach n,$(UNUSABLE),$(wildcard $(1)/*$(n)*.c))
 $(foreach n,$(USABLE),$(eval $(patsubst %.c,$(OBJ)/%.o,$(wildcard examples/*$(n)*.c demo/*$(n)*.c)): private ALL_CPPFLAGS += $($(n)_CFLAGS)))
