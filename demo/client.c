@@ -203,7 +203,7 @@ static void scene_typed(struct vouch_client *client, FILE *expected) {
                      *skipped ? ", " : "", layers[i].name, layers[i].library);
     }
     if (*skipped)
-        say("skipped, as it was built without the library: %s", skipped);
+        say("skipped, not built for want of what it needs: %s", skipped);
     if (built == 0)
         return;
     say("%-38s %6s %7s %7s %8s", "file", "calls", "lines", "words", "bytes");
