@@ -31,8 +31,7 @@ void method_table_init(struct method_table *table, const struct vouch_allocator 
 void method_table_deinit(struct method_table *table); /* safe twice */
 
 /* 0, VOUCH_E_METHOD_EXISTS, VOUCH_E_METHOD_NAME, -EINVAL, -ENOMEM. */
-int method_table_add(struct method_table *table,
-                     const struct vouch_method *from) VOUCH_MUST_CHECK;
+int method_table_add(struct method_table *table, const struct vouch_method *from) VOUCH_MUST_CHECK;
 
 struct method *method_table_find(const struct method_table *table, const char *name,
                                  size_t size); /* or NULL */

@@ -42,7 +42,8 @@ static bool options_valid(const struct vouch_server_options *o) {
     return o->max_request <= VOUCH_CHUNK_SIZE_BOUND && o->max_reply <= VOUCH_CHUNK_SIZE_BOUND &&
            o->drain_max <= VOUCH_CHUNK_SIZE_BOUND && o->max_calls <= VOUCH_SERVER_CALLS_BOUND &&
            o->workers <= VOUCH_SERVER_WORKERS_BOUND &&
-           o->workers_max <= VOUCH_SERVER_WORKERS_BOUND && o->stall_timeout >= 0 &&
+           o->workers_max <= VOUCH_SERVER_WORKERS_BOUND &&
+           o->workers_per_uid <= VOUCH_SERVER_WORKERS_BOUND && o->stall_timeout >= 0 &&
            o->frame_timeout >= 0 && o->drain_timeout >= 0 &&
            o->interceptor_count <= SERVER_INTERCEPTORS_MAX &&
            (o->interceptor_count == 0 || o->interceptors);
@@ -79,6 +80,9 @@ static int take_options(struct vouch_server *server, const struct vouch_server_o
     server->workers_max = o->workers_max ? o->workers_max : max;
     if (server->workers_max < server->workers_min)
         server->workers_max = server->workers_min;
+    server->workers_per_uid = o->workers_per_uid ? o->workers_per_uid : server->workers_max / 2;
+    if (server->workers_per_uid == 0)
+        server->workers_per_uid = 1;
     server->drain_timeout = time_or(o->drain_timeout, DRAIN_TIMEOUT_DEFAULT);
     server->on_open = o->on_open;
     server->on_close = o->on_close;
@@ -157,6 +161,7 @@ int vouch_server_new(const struct vouch_server_options *options, struct vouch_se
     server->control_source.kind = SOURCE_CONTROL;
     server->alarm_at = server->drain_until = VOUCH_FOREVER;
     method_table_init(&server->methods, o.allocator);
+    server->shares.allocator = o.allocator;
     timer_heap_init(&server->timers, o.allocator);
     r = take_options(server, &o);
     if (r == 0)

@@ -28,6 +28,7 @@
 #include "lib/timer.h"
 #include "rpc/link.h"
 #include "rpc/method.h"
+#include "rpc/share.h"
 
 #define SERVER_INTERCEPTORS_MAX 16
 #define SERVER_IDLE_CALLS_MAX 1024 /* call records kept for reuse */
@@ -53,6 +54,7 @@ struct server_conn {
     struct server_conn *ready_next;      /* on the ready queue; under server->lock */
     struct server_conn *walk_next;       /* see server_cut_all; under conns_lock */
     atomic_uint references;              /* being open, each call, each thread inside */
+    struct share *share;                 /* its user's, of the handlers */
     uint64_t number;                     /* among all of the server's, from 1 */
     struct link link;                    /* its lock guards what follows */
     bool open;
@@ -93,7 +95,7 @@ struct vouch_server {
     struct vouch_pool *pool;
     uint64_t epoch;
     struct session_limits limits;
-    unsigned workers_min, workers_max;
+    unsigned workers_min, workers_max, workers_per_uid;
     int64_t drain_timeout;
     struct vouch_server_interceptor interceptors[SERVER_INTERCEPTORS_MAX];
     size_t interceptor_count;
@@ -120,7 +122,7 @@ struct vouch_server {
     pthread_cond_t changed; /* a call was cancelled or ended, output went out, a worker left */
     struct server_listener *listeners;
     struct server_conn *ready_head, *ready_tail;
-    struct vouch_call *waiting_head, *waiting_tail; /* calls beyond what workers_max may run */
+    struct share_table shares;
     struct server_conn *free_conns;
     struct vouch_call *free_calls;
     size_t free_call_count;
@@ -139,11 +141,12 @@ struct vouch_server {
 int server_start_workers(struct vouch_server *server) VOUCH_MUST_CHECK;
 void server_join_workers(struct vouch_server *server); /* waits for all of them to leave */
 
-/* Brackets around a handler that may block: sees to it that a worker is left for everything else.
- * False: this one is the last and can't be replaced. The call has been taken over then: the next
- * worker that leaves a handler runs it. */
+/* Begins a handler that may block: sees to it that a worker is left for everything else. False:
+ * there is no place for it, in all or for its user. The call has been taken over then: a worker
+ * that comes out of a handler runs it. True: server_run_handler is the caller's to call. */
 bool server_enter_handler(struct vouch_server *server, struct vouch_call *call) VOUCH_MUST_CHECK;
-void server_leave_handler(struct vouch_server *server);
+/* Runs the call, and then those that have waited for its place. */
+void server_run_handler(struct vouch_server *server, struct vouch_call *call);
 
 /* Has some worker read on where no event will come. Takes over the caller's ownership of the
  * reading. */

@@ -6,6 +6,7 @@
 
 #include "lib/conn.h"
 #include "lib/mem.h"
+#include "lib/policy.h"
 #include "rpc/server.h"
 
 /* Messages that are dealt with, and receives, before other connections get their turn. */
@@ -40,9 +41,22 @@ static struct server_conn *conn_take(struct vouch_server *server) {
     return conn;
 }
 
+/* Half of the handlers at most for a user that is not ours: the rest is for the others. */
+static int take_share(struct server_conn *conn, const struct vouch_identity *peer) {
+    struct vouch_server *server = conn->server;
+    uid_t uid = peer->known & VOUCH_KNOWN_UID ? peer->uid : (uid_t)-1;
+    unsigned limit = uid == policy_self_uid() ? server->workers_max : server->workers_per_uid;
+    pthread_mutex_lock(&server->lock);
+    conn->share = share_get(&server->shares, uid, limit);
+    pthread_mutex_unlock(&server->lock);
+    return conn->share ? 0 : -ENOMEM;
+}
+
 static void conn_give_back(struct server_conn *conn) {
     struct vouch_server *server = conn->server;
     pthread_mutex_lock(&server->lock);
+    share_put(&server->shares, conn->share);
+    conn->share = NULL;
     conn->next = server->free_conns;
     server->free_conns = conn;
     pthread_mutex_unlock(&server->lock);
@@ -98,6 +112,8 @@ int server_conn_add(struct vouch_server *server, struct vouch_conn *connection) 
     pthread_mutex_lock(&link->lock);
     int r = session_init(&link->session, SESSION_SERVER, &server->limits, server->pool,
                          server->allocator);
+    if (r == 0)
+        r = take_share(conn, vouch_conn_get_peer(connection));
     if (r == 0)
         r = poller_add(server->poller, vouch_conn_get_fd(connection), 0, conn);
     if (r < 0) {
@@ -272,8 +288,7 @@ static void read_calls(struct server_conn *conn) {
             server_call_run(call);
         } else if (r == 1 && server_enter_handler(conn->server, call)) {
             release_reading(conn);
-            server_call_run(call);
-            server_leave_handler(conn->server);
+            server_run_handler(conn->server, call);
             return;
         }
         if (r == 1) {

@@ -327,22 +327,18 @@ static bool replace_worker(struct vouch_server *server) {
     return false;
 }
 
-static void push_waiting(struct vouch_server *server, struct vouch_call *call) {
-    call->next = NULL;
-    if (server->waiting_tail)
-        server->waiting_tail->next = call;
-    else
-        server->waiting_head = call;
-    server->waiting_tail = call;
-}
-
 bool server_enter_handler(struct vouch_server *server, struct vouch_call *call) {
     if (server->looped)
         return true;
+    struct share *share = call->conn->share;
     pthread_mutex_lock(&server->lock);
-    bool entered = give_up_being_available(server) || replace_worker(server);
+    bool entered = share_begin(share);
+    if (entered && !give_up_being_available(server) && !replace_worker(server)) {
+        share_end(&server->shares, share);
+        entered = false;
+    }
     if (!entered)
-        push_waiting(server, call);
+        share_wait(share, call);
     bool some_exited = server->exited != NULL, ready = server->ready_head != NULL;
     pthread_mutex_unlock(&server->lock);
     if (entered && ready)
@@ -352,28 +348,27 @@ bool server_enter_handler(struct vouch_server *server, struct vouch_call *call) 
     return entered;
 }
 
-/* The next call that waits; when there is none this worker is available again. Both under the lock,
- * so that no call comes to wait for a worker that has just looked. */
-static struct vouch_call *take_waiting(struct vouch_server *server) {
+/* The handler of `share` has ended. The next call that waits; when there is none this worker is
+ * available again. All under the lock, so that no call comes to wait for a worker that has just
+ * looked. */
+static struct vouch_call *take_waiting(struct vouch_server *server, struct share *share) {
     pthread_mutex_lock(&server->lock);
-    struct vouch_call *call = server->waiting_head;
-    if (call)
-        server->waiting_head = call->next;
-    else
+    share_end(&server->shares, share);
+    struct vouch_call *call = share_next(&server->shares);
+    if (!call)
         atomic_fetch_add(&server->available, 1);
-    if (!server->waiting_head)
-        server->waiting_tail = NULL;
     pthread_mutex_unlock(&server->lock);
     return call;
 }
 
-void server_leave_handler(struct vouch_server *server) {
-    struct vouch_call *call;
-    if (server->looped)
-        return;
-    while ((call = take_waiting(server))) {
-        if (vouch_call_is_cancelled(call)) /* nobody wants it any more */
-            call->verdict = VOUCH_REMOTE_DEADLINE_EXCEEDED;
+void server_run_handler(struct vouch_server *server, struct vouch_call *call) {
+    while (call) {
+        struct share *share = call->conn->share; /* the call's memory goes with its end */
         server_call_run(call);
+        if (server->looped)
+            return;
+        call = take_waiting(server, share);
+        if (call && vouch_call_is_cancelled(call)) /* nobody wants it any more */
+            call->verdict = VOUCH_REMOTE_DEADLINE_EXCEEDED;
     }
 }

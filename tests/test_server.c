@@ -63,6 +63,8 @@ Test(server, options_at_their_bounds_and_one_past) {
                  .workers_max = VOUCH_SERVER_WORKERS_BOUND);
     CHECK_OPTION(-EINVAL, .workers = VOUCH_SERVER_WORKERS_BOUND + 1);
     CHECK_OPTION(-EINVAL, .workers_max = VOUCH_SERVER_WORKERS_BOUND + 1);
+    CHECK_OPTION(0, .workers_per_uid = VOUCH_SERVER_WORKERS_BOUND);
+    CHECK_OPTION(-EINVAL, .workers_per_uid = VOUCH_SERVER_WORKERS_BOUND + 1);
     CHECK_OPTION(0, .interceptors = interceptors, .interceptor_count = 16);
     CHECK_OPTION(-EINVAL, .interceptors = interceptors, .interceptor_count = 17);
     CHECK_OPTION(-EINVAL, .interceptor_count = 1);

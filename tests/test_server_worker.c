@@ -5,9 +5,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/harness.h"
+#include "tests/peers.h"
 #include "tests/rpc_support.h"
 
 static struct rpc_stage stage;
@@ -110,6 +112,59 @@ Test(server_worker, at_the_maximum_a_caller_that_goes_frees_its_workers) {
 }
 
 /* What waits for a worker when the server is cut off does not keep it from ending. */
+/* ---- one user and the others ---- */
+
+#define GREEDY_CALLS 6
+
+/* As another user: asks for more handlers than there are, and waits for all answers. */
+static int be_greedy(void *context) {
+    peers_become(PEERS_UID, PEERS_GID);
+    int fd = peers_connect(context);
+    if (fd < 0)
+        return 1;
+    for (uint32_t i = 1; i <= GREEDY_CALLS; i++)
+        rpc_raw_send(fd, &(struct rpc_message){.id = i, .method = "block"});
+    for (int i = 0; i < GREEDY_CALLS; i++) {
+        struct rpc_received reply;
+        rpc_raw_expect(fd, &reply);
+        rpc_received_free(&reply);
+    }
+    close(fd);
+    return 0;
+}
+
+static void check_share(unsigned per_uid, unsigned expected) {
+    peers_need_root();
+    support_baseline_begin();
+    struct vouch_server_options options = {VOUCH_OPTIONS(options), .workers = 1, .workers_max = 4,
+                                           .workers_per_uid = per_uid};
+    const struct vouch_rule anybody = {VOUCH_ALLOW, VOUCH_SUBJECT_ANY, 0};
+    const struct vouch_policy policy = {&anybody, 1};
+    struct vouch_listen_options open_to_all = {VOUCH_OPTIONS(open_to_all), .policy = &policy,
+                                               .mode = 0666};
+    rpc_stage_open(&stage, &options);
+    rpc_stage_listen(&stage, &open_to_all);
+    cr_assert_eq(chmod(support_temp_dir(), 0755), 0);
+    pid_t child = peers_start(be_greedy, stage.path);
+    RPC_EVENTUALLY(rpc_stats(&stage).calls == GREEDY_CALLS);
+    rpc_latch_wait(&stage.entered, expected);
+    client = rpc_stage_client(&stage, NULL);
+    rpc_check_call(client, "echo", "mine", 0, "mine");
+    cr_assert_eq(stage.entered.count, expected, "and no more");
+    rpc_latch_raise(&stage.go);
+    cr_assert_eq(peers_wait(child), 0);
+    rpc_latch_wait(&stage.entered, GREEDY_CALLS);
+    close_both();
+}
+
+Test(server_worker, another_user_has_half_of_the_handlers) {
+    check_share(0, 2);
+}
+
+Test(server_worker, another_user_has_the_share_that_the_option_says) {
+    check_share(3, 3);
+}
+
 Test(server_worker, a_stop_at_the_maximum_ends) {
     open_with(1, 2);
     int fd = rpc_stage_raw(&stage);

@@ -53,6 +53,8 @@ struct vouch_server_options {
      * beyond it wait. There is at most one thread more than this: it reads on meanwhile, so that
      * cancels, ends of connections and quick calls do not wait. */
     unsigned workers_max;
+    /* … of them for one user other than ours; 0: half. The rest is for the others. */
+    unsigned workers_per_uid;
 
     /* Largest message taken, envelope included; 0: 4 MiB; at most VOUCH_CHUNK_SIZE_BOUND. */
     size_t max_request;
