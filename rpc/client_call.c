@@ -197,7 +197,7 @@ static int prepare(struct vouch_client *client, struct client_call *call, const 
                    const struct vouch_buffer *body, const struct vouch_call_options *options) {
     struct vouch_call_options o = {0};
     OPTIONS_READ(o, options);
-    size_t size = strnlen(method, ENVELOPE_METHOD_MAX + 1);
+    size_t size = method ? strnlen(method, ENVELOPE_METHOD_MAX + 1) : 0;
     call->begun = vouch_now();
     call->deadline = deadline_of(client, &o, call->begun);
     call->tag = o.tag;
@@ -350,6 +350,8 @@ static int copy_request(struct vouch_client *client, const void *data, size_t si
         return error_set(error, -EMSGSIZE,
                          "a request of %zu bytes is over the maximum of %zu bytes", size,
                          client->limits.max_send);
+    if (size > 0 && !data)
+        return error_set(error, -EINVAL, "a request of %zu bytes without any data", size);
     int r = session_buffer(client->pool, size, ret_body);
     if (r < 0)
         return error_set(error, r, "no memory for a request of %zu bytes", size);
@@ -415,8 +417,9 @@ static struct client_call *new_record(struct vouch_client *client, const char *m
     pthread_mutex_unlock(&client->link.lock);
     if (!call)
         return NULL;
-    size_t size = strnlen(method, sizeof(call->method_copy) - 1);
-    memcpy(call->method_copy, method, size);
+    size_t size = method ? strnlen(method, sizeof(call->method_copy) - 1) : 0;
+    if (size > 0)
+        memcpy(call->method_copy, method, size);
     call->method = call->method_copy;
     return call;
 }

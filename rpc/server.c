@@ -187,11 +187,11 @@ static void abandon(struct vouch_server *server) {
     poller_free(server->poller);
 }
 
-/* A thread of the program's that has answered a kept call may still be on its way out of
- * vouch_call_reply. */
+/* Kept calls that other threads have not answered yet, or are on their way out of vouch_call_reply
+ * with. */
 static void wait_for_answers(struct vouch_server *server) {
     pthread_mutex_lock(&server->lock);
-    while (server->calls_out > atomic_load(&server->in_flight))
+    while (server->calls_out > 0)
         pthread_cond_wait(&server->changed, &server->lock);
     pthread_mutex_unlock(&server->lock);
 }

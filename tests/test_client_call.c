@@ -818,3 +818,20 @@ Test(client_call, once_the_server_has_answered_a_lost_one_is_just_gone) {
     cr_assert_not_null(strstr(error.message, "the server is gone"));
     close_both();
 }
+
+Test(client_call, nothing_where_something_is_needed) {
+    open_both();
+    struct vouch_error error;
+    struct rpc_outcome outcome;
+    cr_assert_eq(vouch_client_call(client, NULL, "x", 1, NULL, NULL, &error), VOUCH_E_METHOD_NAME);
+    cr_assert_eq(vouch_client_call(client, "echo", NULL, 1, NULL, NULL, &error), -EINVAL);
+    cr_assert_str_eq(error.message, "a request of 1 bytes without any data");
+    cr_assert_eq(
+        vouch_client_call_async(client, NULL, "x", 1, NULL, rpc_outcome_callback, &outcome, NULL),
+        VOUCH_E_METHOD_NAME);
+    cr_assert_eq(vouch_client_call_async(client, "echo", NULL, 1, NULL, rpc_outcome_callback,
+                                         &outcome, NULL),
+                 -EINVAL);
+    rpc_check_call(client, "echo", "", 0, "");
+    close_both();
+}

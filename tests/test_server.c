@@ -523,6 +523,26 @@ Test(server, each_method_has_a_histogram) {
     close_both();
 }
 
+static void *answer_late(void *context) {
+    struct vouch_call *call = context;
+    cr_assert_eq(vouch_call_wait_cancelled(call, vouch_deadline_in(RPC_PATIENCE)), 1);
+    cr_assert_eq(vouch_call_reply(call, NULL, 0), -ECONNRESET);
+    return NULL;
+}
+
+/* The stop cuts the call off; who keeps it sees that, and answers while the server waits. */
+Test(server, free_waits_for_kept_calls) {
+    open_both();
+    struct rpc_outcome outcome;
+    rpc_call_async(client, "keep", "", NULL, &outcome, NULL);
+    rpc_latch_wait(&stage.entered, 1);
+    pthread_t answerer = support_thread_start(answer_late, stage.kept[0]);
+    vouch_server_free(stage.server);
+    support_thread_join(answerer);
+    stage.server = NULL;
+    close_both();
+}
+
 /* ---- after a fork ---- */
 
 static int child_uses_server(void *context) {

@@ -98,9 +98,9 @@ struct vouch_server_options {
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_new(const struct vouch_server_options *options,
                                                 struct vouch_server **ret_server);
 
-/* Stops at once if need be (without a drain), waits for handlers and answers under way to return,
- * frees, listeners and connections included. Calls kept by the program (vouch_call_keep) must have
- * been answered, also those that a stop has cut off. NULL is ignored. */
+/* Stops at once if need be (without a drain), waits for handlers to return and for the answers of
+ * kept calls (vouch_call_keep; whoever has them sees them cancelled), frees, listeners and
+ * connections included. NULL is ignored. */
 VOUCH_API void vouch_server_free(struct vouch_server *server);
 
 /* Handles a call. Inside, answer with vouch_call_reply or vouch_call_fail (once), or
