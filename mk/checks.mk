@@ -28,6 +28,11 @@ demo:
 	@+$(SUB) demos
 	@demo/run $(OUT)/demo
 
+bench:
+	@tools/deps build
+	@+$(SUB) benches
+	@$(OUT)/bench/vouch_bench
+
 lint: deps
 	@tools/deps lint
 	@+tools/check lint

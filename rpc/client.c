@@ -97,6 +97,7 @@ static void destroy(struct vouch_client *client) {
     vouch_pool_unref(client->pool);
     policy_deinit(client->allocator, &client->dial_policy);
     mem_free_text(client->allocator, client->address);
+    pthread_cond_destroy(&client->room);
     pthread_cond_destroy(&client->connected);
     pthread_mutex_destroy(&client->link.lock);
     mem_free(client->allocator, client, sizeof(*client));
@@ -109,6 +110,11 @@ static int create(const struct vouch_client_options *o, struct vouch_client **re
     if (!client)
         return -ENOMEM;
     int r = cond_init(&client->connected);
+    if (r == 0) {
+        r = cond_init(&client->room);
+        if (r < 0)
+            pthread_cond_destroy(&client->connected);
+    }
     if (r < 0) {
         mem_free(o->allocator, client, sizeof(*client));
         return r;

@@ -76,6 +76,10 @@ struct vouch_client {
     bool connecting;
     pthread_cond_t connected;
 
+    /* blocking calls that wait until less is to be sent */
+    pthread_cond_t room;
+    unsigned room_waiters;
+
     bool closed, driving;
     int64_t driving_until;    /* when the driver wakes by itself */
     struct os_wake wake;      /* wakes the driver */
@@ -120,6 +124,13 @@ int client_run_callbacks(struct vouch_client *client);
 /* Drives once: waits until something can be read (or written, where that is wanted), `deadline`, or
  * a wake-up, and deals with it. Lock held, let go of meanwhile; nobody may be driving. */
 void client_drive(struct vouch_client *client, int64_t deadline);
+
+/* link_flush, and tells those who wait for room. Lock held, let go of meanwhile. */
+void client_flush(struct vouch_client *client);
+
+/* Waits until a call may be queued, `deadline`, or the end of the connection. Lock held, let go of
+ * meanwhile. */
+void client_wait_for_room(struct vouch_client *client, int64_t deadline);
 
 /* Ends what is past its deadline. Lock held. */
 void client_expire(struct vouch_client *client);

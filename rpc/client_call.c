@@ -69,6 +69,7 @@ void client_complete(struct vouch_client *client, struct client_call *call, int 
 }
 
 void client_complete_all(struct vouch_client *client, int result) {
+    pthread_cond_broadcast(&client->room);
     while (client->flight) {
         struct client_call *call = client->flight;
         session_forget(&client->link.session, &call->slot);
@@ -237,6 +238,14 @@ static int start(struct vouch_client *client, struct client_call *call, const ch
         r = -ENOTSUP;
     if (r == 0)
         r = client_connect(client, connect_deadline(call), error);
+    if (r == 0 && !call->callback && session_output_full(&client->link.session)) {
+        client_wait_for_room(client, call->deadline);
+        r = session_failure(&client->link.session);
+        if (r == 0 && session_output_full(&client->link.session))
+            r = -ETIMEDOUT;
+        if (r < 0)
+            client_hand_over(client);
+    }
     if (r < 0) {
         vouch_buffer_unref(body);
         return r;
@@ -246,7 +255,7 @@ static int start(struct vouch_client *client, struct client_call *call, const ch
         return r;
     call->serial = ++client->serial;
     enter(client, call);
-    link_flush(&client->link);
+    client_flush(client);
     client_wake_for(client, call->deadline);
     return 0;
 }
@@ -502,7 +511,7 @@ static void cancel(struct vouch_client *client, struct client_call *call) {
 }
 
 static void cancelled(struct vouch_client *client) {
-    link_flush(&client->link);
+    client_flush(client);
     client_wake_driver(client); /* it may be the driver's own call that has ended */
 }
 

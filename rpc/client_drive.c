@@ -16,6 +16,25 @@ static int64_t earlier(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+void client_flush(struct vouch_client *client) {
+    link_flush(&client->link);
+    if (client->room_waiters > 0 && !session_output_full(&client->link.session))
+        pthread_cond_broadcast(&client->room);
+}
+
+void client_wait_for_room(struct vouch_client *client, int64_t deadline) {
+    struct session *session = &client->link.session;
+    client->room_waiters++;
+    while (session_failure(session) == 0 && session_output_full(session) &&
+           vouch_now() < deadline) {
+        if (client->driving)
+            cond_wait_until(&client->room, &client->link.lock, deadline);
+        else
+            client_drive(client, deadline);
+    }
+    client->room_waiters--;
+}
+
 static void take_reply(struct vouch_client *client, const struct session_event *event) {
     struct client_call *call = (struct client_call *)event->slot;
     const struct envelope *e = &event->envelope;
@@ -51,7 +70,7 @@ void client_expire(struct vouch_client *client) {
         client_complete(client, (struct client_call *)event.slot, -ETIMEDOUT);
     if (r < 0)
         client_complete_all(client, r);
-    link_flush(&client->link); /* cancels */
+    client_flush(client); /* cancels */
     if (client->link.blocked)
         client_wake_driver(client); /* who may be another thread, waiting for input only */
 }
@@ -67,7 +86,7 @@ static void read_available(struct vouch_client *client) {
         pthread_mutex_unlock(&client->link.lock);
     }
     pthread_mutex_lock(&client->link.lock);
-    link_flush(&client->link); /* pongs, and cancels that waited for the server's hello */
+    client_flush(client); /* pongs, and cancels that waited for the server's hello */
     if (client->link.broken && r == 0) {
         /* It does not take our bytes any more, and has said all that it had to say. */
         session_fail(&client->link.session, -ECONNRESET);
@@ -97,7 +116,7 @@ void client_drive(struct vouch_client *client, int64_t deadline) {
     else
         pthread_mutex_lock(&link->lock);
     if (fds[0].revents & POLLOUT)
-        link_flush(link);
+        client_flush(client);
     client_expire(client);
     client->driving = false;
 }
@@ -124,6 +143,8 @@ void client_hand_over(struct vouch_client *client) {
         return;
     if (client->sleepers)
         pthread_cond_signal(&client->sleepers->wake);
+    else if (client->room_waiters > 0)
+        pthread_cond_signal(&client->room);
     else if (client->loop)
         os_wake_raise(&client->loop_wake);
     else

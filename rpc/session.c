@@ -158,12 +158,16 @@ static uint32_t next_id(struct session *s) {
     return s->last_id;
 }
 
+bool session_output_full(const struct session *s) {
+    return s->out_bytes >= s->limits.output_hard;
+}
+
 static int may_call(const struct session *s) {
     if (s->failure != 0)
         return s->failure;
     if (s->calls.count >= s->limits.max_calls)
         return -EBUSY;
-    return s->out_bytes >= s->limits.output_hard ? -EAGAIN : 0;
+    return session_output_full(s) ? -EAGAIN : 0;
 }
 
 static int enter_flight(struct session *s, struct session_slot *slot, int64_t deadline) {

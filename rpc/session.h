@@ -188,6 +188,9 @@ int session_reply(struct session *session, struct session_slot *slot,
 int session_reply_error(struct session *session, struct session_slot *slot, int result,
                         const char *text) VOUCH_MUST_CHECK;
 
+/* Whether so much waits to be sent that no call is taken. */
+bool session_output_full(const struct session *session);
+
 /* The largest message that may be sent: our own limit, and the peer's when it has said it. */
 size_t session_max_send(const struct session *session);
 

@@ -77,6 +77,34 @@ Test(concurrency, many_large_replies_on_one_connection) {
     support_baseline_end();
 }
 
+static void *call_with_much(void *context) {
+    static uint8_t data[1000000];
+    for (int i = 0; i < 10; i++) {
+        struct vouch_reply reply;
+        int r = vouch_client_call(context, "echo", data, sizeof(data), NULL, &reply, NULL);
+        cr_assert_eq(r, 0, "%d", r);
+        cr_assert_eq(reply.size, sizeof(data));
+        vouch_reply_release(&reply);
+    }
+    return NULL;
+}
+
+/* More than may wait to be sent: callers wait for each other. */
+Test(concurrency, many_large_requests_on_one_connection) {
+    support_baseline_begin();
+    rpc_stage_open(&stage, NULL);
+    struct vouch_client_options options = {VOUCH_OPTIONS(options), .output_max = 1500000};
+    struct vouch_client *client = rpc_stage_client(&stage, &options);
+    pthread_t threads[16];
+    for (int i = 0; i < 16; i++)
+        threads[i] = support_thread_start(call_with_much, client);
+    for (int i = 0; i < 16; i++)
+        support_thread_join(threads[i]);
+    vouch_client_free(client);
+    rpc_stage_close(&stage);
+    support_baseline_end();
+}
+
 /* ---- ends at random points ---- */
 
 #define ROUNDS VOUCH_TEST_ROUNDS(3000, 150)

@@ -57,8 +57,8 @@ struct vouch_client_options {
     size_t max_reply;
     /* In flight; 0: VOUCH_CLIENT_CALLS_DEFAULT; one more answers -EBUSY. */
     unsigned max_calls;
-    /* Bytes waiting to be sent at which further calls answer -EAGAIN;
-     * 0: max(4 MiB, 2 * max_request). */
+    /* Bytes waiting to be sent at which vouch_client_call waits, and asynchronous calls answer
+     * -EAGAIN; 0: max(4 MiB, 2 * max_request). */
     size_t output_max;
     /* For a message of the server once begun, ns; 0: 30 s; VOUCH_FOREVER. */
     int64_t frame_timeout;
@@ -124,7 +124,7 @@ struct vouch_call_options {
  * Returns 0: the server replied. > 0: the server answered with that error (enum
  * vouch_remote_error), its text in `ret_error`. < 0: there was no answer: -ETIMEDOUT, -ECANCELED,
  * -ECONNRESET (the peer is gone), -EPROTO (it sent nonsense), -EMSGSIZE (request or reply over a
- * maximum; the message names both sizes), -EBUSY (max_calls), -EAGAIN (output_max), -ESHUTDOWN,
+ * maximum; the message names both sizes), -EBUSY (max_calls), -ESHUTDOWN,
  * VOUCH_E_METHOD_NAME, -EINVAL, -ENOMEM, -ECHILD, what an interceptor returned; with reconnect also
  * the errors of vouch_dial. Any thread, but not from a callback of the same client. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_client_call(struct vouch_client *client, const char *method,
@@ -155,9 +155,9 @@ typedef void (*vouch_reply_callback)(void *context, int result, const struct vou
                                      const struct vouch_error *error);
 
 /* Calls without waiting. Returns 0, and `callback` will run exactly once, later; or an error as
- * vouch_client_call, and it will not. The call is sent at once as far as the socket takes it, and
- * gets on in vouch_client_process or vouch_client_wait, or while another thread waits in a call.
- * `ret_id` (may be NULL) is for vouch_client_cancel_id. Any thread. */
+ * vouch_client_call, or -EAGAIN (output_max), and it will not. The call is sent at once as far as
+ * the socket takes it, and gets on in vouch_client_process or vouch_client_wait, or while another
+ * thread waits in a call. `ret_id` (may be NULL) is for vouch_client_cancel_id. Any thread. */
 VOUCH_API VOUCH_MUST_CHECK int
 vouch_client_call_async(struct vouch_client *client, const char *method, const void *data,
                         size_t size, const struct vouch_call_options *options,
