@@ -315,17 +315,16 @@ static bool in_handler_of(const struct vouch_server *server) {
     return server_of_this_thread() == server;
 }
 
+/* See server_rearm_listener. */
 static void close_listeners(struct vouch_server *server) {
     pthread_mutex_lock(&server->lock);
-    struct server_listener *listener = server->listeners;
-    pthread_mutex_unlock(&server->lock);
-    /* None is added any more, and they are freed last. */
-    for (; listener; listener = listener->next) {
-        int fd = vouch_listener_get_fd(listener->listener);
+    for (struct server_listener *l = server->listeners; l; l = l->next) {
+        int fd = vouch_listener_get_fd(l->listener);
         if (fd >= 0)
             poller_remove(server->poller, fd);
-        vouch_listener_close(listener->listener);
+        vouch_listener_close(l->listener);
     }
+    pthread_mutex_unlock(&server->lock);
 }
 
 static bool drained(struct vouch_server *server) {

@@ -84,12 +84,17 @@ static void set_alarm(struct vouch_server *server) {
         server->alarm_at = next;
 }
 
-void server_set_timer(struct vouch_server *server, struct source *source, int64_t deadline) {
-    pthread_mutex_lock(&server->lock);
+/* Server->lock held. */
+static void set_timer(struct vouch_server *server, struct source *source, int64_t deadline) {
     if (deadline == VOUCH_FOREVER)
         timer_cancel(&server->timers, &source->timer);
     else if (timer_set(&server->timers, &source->timer, deadline) == 0) /* room was reserved */
         set_alarm(server);
+}
+
+void server_set_timer(struct vouch_server *server, struct source *source, int64_t deadline) {
+    pthread_mutex_lock(&server->lock);
+    set_timer(server, source, deadline);
     pthread_mutex_unlock(&server->lock);
 }
 
@@ -126,14 +131,18 @@ static void expire_timers(struct vouch_server *server) {
 
 /* ---- listeners ---- */
 
+/* Under the lock, as close_listeners is: the descriptor's number may belong to another file as soon
+ * as the listener is closed. */
 void server_rearm_listener(struct vouch_server *server, struct server_listener *listener,
                            int64_t retry_at) {
+    pthread_mutex_lock(&server->lock);
     int fd = vouch_listener_get_fd(listener->listener);
-    if (retry_at == 0 && fd >= 0 && poller_arm(server->poller, fd, POLLER_IN, listener) == 0)
-        return;
-    if (fd >= 0 && !stopped(server))
-        server_set_timer(server, &listener->source,
-                         retry_at ? retry_at : clock_add(vouch_now(), LISTENER_RETRY_MIN));
+    bool armed =
+        fd >= 0 && retry_at == 0 && poller_arm(server->poller, fd, POLLER_IN, listener) == 0;
+    if (fd >= 0 && !armed && !stopped(server))
+        set_timer(server, &listener->source,
+                  retry_at ? retry_at : clock_add(vouch_now(), LISTENER_RETRY_MIN));
+    pthread_mutex_unlock(&server->lock);
 }
 
 static void accept_some(struct vouch_server *server, struct server_listener *listener) {
