@@ -6,7 +6,7 @@
 SUB = $(MAKE) --no-print-directory
 export MAKE BUILD
 
-.PHONY: deps test portable asan ubsan san tsan valgrind demo coverage fuzz lint format print-out print-flags
+.PHONY: deps test portable asan ubsan san tsan valgrind demo bench coverage fuzz lint format print-out print-flags
 deps:
 	@tools/deps build test
 	@tools/deps --optional loops
