@@ -3,6 +3,7 @@
 #ifndef VOUCH_LIB_OPTIONS_H
 #define VOUCH_LIB_OPTIONS_H
 
+#include <stdint.h>
 #include <string.h>
 
 /* Copies `options` (may be NULL), which begins with its own size as the caller's headers had it,
@@ -15,6 +16,15 @@ static inline void options_read(void *to, size_t room, const void *options) {
     size_t size;
     memcpy(&size, options, sizeof(size));
     memcpy(to, options, size == 0 || size > room ? room : size);
+}
+
+/* Zero means the default. */
+static inline int64_t options_time(int64_t value, int64_t fallback) {
+    return value != 0 ? value : fallback;
+}
+
+static inline size_t options_size(size_t value, size_t fallback) {
+    return value != 0 ? value : fallback;
 }
 
 #define OPTIONS_READ(to, options) options_read(&(to), sizeof(to), options)

@@ -14,18 +14,8 @@
 #include "lib/policy.h"
 
 #define OUTPUT_MAX_DEFAULT ((size_t)4 * 1024 * 1024)
-#define FRAME_TIMEOUT_DEFAULT VOUCH_SECONDS(30)
-#define STALL_TIMEOUT_DEFAULT VOUCH_SECONDS(30)
 #define RECONNECT_MIN_DEFAULT VOUCH_MILLISECONDS(10)
 #define RECONNECT_MAX_DEFAULT VOUCH_SECONDS(1)
-
-static int64_t time_or(int64_t value, int64_t fallback) {
-    return value != 0 ? value : fallback;
-}
-
-static size_t size_or(size_t value, size_t fallback) {
-    return value != 0 ? value : fallback;
-}
 
 static bool options_valid(const struct vouch_client_options *o) {
     return o->max_request <= VOUCH_CHUNK_SIZE_BOUND && o->max_reply <= VOUCH_CHUNK_SIZE_BOUND &&
@@ -36,26 +26,26 @@ static bool options_valid(const struct vouch_client_options *o) {
 }
 
 static struct session_limits limits_of(const struct vouch_client_options *o) {
-    size_t max_send = size_or(o->max_request, VOUCH_CHUNK_SIZE_DEFAULT);
+    size_t max_send = options_size(o->max_request, VOUCH_CHUNK_SIZE_DEFAULT);
     size_t output = 2 * max_send > OUTPUT_MAX_DEFAULT ? 2 * max_send : OUTPUT_MAX_DEFAULT;
     return (struct session_limits){
         .max_send = max_send,
-        .max_receive = size_or(o->max_reply, VOUCH_CHUNK_SIZE_DEFAULT),
+        .max_receive = options_size(o->max_reply, VOUCH_CHUNK_SIZE_DEFAULT),
         .drain_max = VOUCH_CHUNK_SIZE_BOUND, /* an oversize reply costs time but no memory */
         .max_calls = o->max_calls ? o->max_calls : VOUCH_CLIENT_CALLS_DEFAULT,
         .output_soft = SIZE_MAX, /* replies are always read: that is what empties the other side */
-        .output_hard = size_or(o->output_max, output),
-        .frame_timeout = time_or(o->frame_timeout, FRAME_TIMEOUT_DEFAULT),
-        .stall_timeout = time_or(o->stall_timeout, STALL_TIMEOUT_DEFAULT),
+        .output_hard = options_size(o->output_max, output),
+        .frame_timeout = options_time(o->frame_timeout, SESSION_FRAME_TIMEOUT),
+        .stall_timeout = options_time(o->stall_timeout, SESSION_STALL_TIMEOUT),
     };
 }
 
 static int take_options(struct vouch_client *client, const struct vouch_client_options *o) {
     client->allocator = o->allocator;
     client->limits = limits_of(o);
-    client->call_timeout = time_or(o->call_timeout, VOUCH_CALL_TIMEOUT_DEFAULT);
-    client->reconnect_min = time_or(o->reconnect_min, RECONNECT_MIN_DEFAULT);
-    client->reconnect_max = time_or(o->reconnect_max, RECONNECT_MAX_DEFAULT);
+    client->call_timeout = options_time(o->call_timeout, VOUCH_CALL_TIMEOUT_DEFAULT);
+    client->reconnect_min = options_time(o->reconnect_min, RECONNECT_MIN_DEFAULT);
+    client->reconnect_max = options_time(o->reconnect_max, RECONNECT_MAX_DEFAULT);
     if (client->reconnect_max < client->reconnect_min)
         client->reconnect_max = client->reconnect_min;
     client->interceptor_count = o->interceptor_count;
@@ -218,7 +208,7 @@ static int dial_again(struct vouch_client *client, int64_t deadline, struct vouc
     if (left <= 0)
         return -ETIMEDOUT;
     struct vouch_dial_options options = client->dial;
-    if (left < time_or(options.timeout, VOUCH_SECONDS(10)))
+    if (left < options_time(options.timeout, VOUCH_SECONDS(10)))
         options.timeout = left;
     pthread_mutex_unlock(&client->link.lock);
     int r = vouch_dial(client->address, &options, &conn, error);

@@ -15,20 +15,10 @@
 #include "lib/options.h"
 
 #define MIB ((size_t)1024 * 1024)
-#define FRAME_TIMEOUT_DEFAULT VOUCH_SECONDS(30)
-#define STALL_TIMEOUT_DEFAULT VOUCH_SECONDS(30)
 #define DRAIN_TIMEOUT_DEFAULT VOUCH_SECONDS(5)
 #define WORKERS_MAX_DEFAULT 64u
 
 /* ---- options ---- */
-
-static size_t size_or(size_t value, size_t fallback) {
-    return value != 0 ? value : fallback;
-}
-
-static int64_t time_or(int64_t value, int64_t fallback) {
-    return value != 0 ? value : fallback;
-}
 
 static size_t larger(size_t a, size_t b) {
     return a > b ? a : b;
@@ -50,19 +40,19 @@ static bool options_valid(const struct vouch_server_options *o) {
 }
 
 static struct session_limits limits_of(const struct vouch_server_options *o) {
-    size_t max_receive = size_or(o->max_request, VOUCH_CHUNK_SIZE_DEFAULT);
-    size_t max_send = size_or(o->max_reply, VOUCH_CHUNK_SIZE_DEFAULT);
-    size_t soft = size_or(o->output_soft, MIB);
-    size_t hard = size_or(o->output_hard, larger(4 * MIB, 2 * max_send));
+    size_t max_receive = options_size(o->max_request, VOUCH_CHUNK_SIZE_DEFAULT);
+    size_t max_send = options_size(o->max_reply, VOUCH_CHUNK_SIZE_DEFAULT);
+    size_t soft = options_size(o->output_soft, MIB);
+    size_t hard = options_size(o->output_hard, larger(4 * MIB, 2 * max_send));
     return (struct session_limits){
         .max_receive = max_receive,
         .max_send = max_send,
-        .drain_max = size_or(o->drain_max, smaller(4 * max_receive, VOUCH_CHUNK_SIZE_BOUND)),
+        .drain_max = options_size(o->drain_max, smaller(4 * max_receive, VOUCH_CHUNK_SIZE_BOUND)),
         .max_calls = o->max_calls ? o->max_calls : VOUCH_SERVER_CALLS_DEFAULT,
         .output_soft = soft,
         .output_hard = larger(hard, soft),
-        .frame_timeout = time_or(o->frame_timeout, FRAME_TIMEOUT_DEFAULT),
-        .stall_timeout = time_or(o->stall_timeout, STALL_TIMEOUT_DEFAULT),
+        .frame_timeout = options_time(o->frame_timeout, SESSION_FRAME_TIMEOUT),
+        .stall_timeout = options_time(o->stall_timeout, SESSION_STALL_TIMEOUT),
     };
 }
 
@@ -83,7 +73,7 @@ static int take_options(struct vouch_server *server, const struct vouch_server_o
     server->workers_per_uid = o->workers_per_uid ? o->workers_per_uid : server->workers_max / 2;
     if (server->workers_per_uid == 0)
         server->workers_per_uid = 1;
-    server->drain_timeout = time_or(o->drain_timeout, DRAIN_TIMEOUT_DEFAULT);
+    server->drain_timeout = options_time(o->drain_timeout, DRAIN_TIMEOUT_DEFAULT);
     server->on_open = o->on_open;
     server->on_close = o->on_close;
     server->context = o->context;

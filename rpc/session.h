@@ -35,6 +35,10 @@ enum {
 #define SESSION_FEATURES                                                                           \
     ((uint64_t)(SESSION_FEATURE_CANCEL | SESSION_FEATURE_PING | SESSION_FEATURE_ERRORS))
 
+/* The defaults of both sides. */
+#define SESSION_FRAME_TIMEOUT VOUCH_SECONDS(30)
+#define SESSION_STALL_TIMEOUT VOUCH_SECONDS(30)
+
 /* Pings that are answered in one second; a peer that sends more is ignored, then dropped at
  * SESSION_STRIKES. */
 #define SESSION_PINGS_PER_SECOND 10
