@@ -18,8 +18,10 @@ static int64_t earlier(int64_t a, int64_t b) {
 
 void client_flush(struct vouch_client *client) {
     link_flush(&client->link);
-    if (client->room_waiters > 0 && !session_output_full(&client->link.session))
-        pthread_cond_broadcast(&client->room);
+    if (client->room_waiters == 0 || session_output_full(&client->link.session))
+        return;
+    pthread_cond_broadcast(&client->room);
+    client_wake_driver(client); /* who may be one of them */
 }
 
 void client_wait_for_room(struct vouch_client *client, int64_t deadline) {
@@ -267,7 +269,7 @@ int vouch_client_process(struct vouch_client *client) {
     if (!client->driving && session_failure(&client->link.session) == 0)
         client_drive(client, 0);
     int callbacks = client_run_callbacks(client);
-    if (!client->driving && client->sleepers)
+    if (!client->driving && (client->sleepers || client->room_waiters > 0))
         client_hand_over(client);
     int r = client->loop ? loop_arm(client, false) : 0;
     if (r == 0)
