@@ -35,7 +35,7 @@ static size_t bytes = 1024, calls = 20000;
 static uint8_t *body;
 static int64_t *times;
 
-static void fail(const char *what) {
+static _Noreturn void fail(const char *what) {
     fprintf(stderr, "vouch_bench: %s\n", what);
     exit(1);
 }
@@ -105,10 +105,10 @@ static int quick_serve(int fd) {
 
 static struct vouch_client *client_of(int fd) {
     struct vouch_conn *conn;
-    struct vouch_client *client;
-    if (vouch_conn_from_fd(dup(fd), NULL, &conn) < 0 || vouch_client_new(conn, NULL, &client) < 0)
+    struct vouch_client *made = NULL;
+    if (vouch_conn_from_fd(dup(fd), NULL, &conn) < 0 || vouch_client_new(conn, NULL, &made) < 0)
         fail("no client");
-    return client;
+    return made;
 }
 
 static int64_t call_once(struct vouch_client *client) {

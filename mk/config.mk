@@ -90,7 +90,7 @@ V_TESTFLAGS := -DVOUCH_TEST_SLOW=1
 else ifeq ($(VARIANT),valgrind)
 V_CFLAGS := -O1 -gdwarf-4 -fno-omit-frame-pointer
 RUNNER_DEFAULT := plain
-V_TESTFLAGS := -DVOUCH_TEST_SLOW=1
+V_TESTFLAGS := -DVOUCH_TEST_SLOW=1 -DVOUCH_TEST_VALGRIND=1
 else ifeq ($(VARIANT),coverage)
 V_CFLAGS := -O0 -g --coverage -fprofile-update=atomic
 RUNNER_DEFAULT := plain

@@ -24,6 +24,11 @@ void vouch_test_main(void (*test)(void));
 #ifndef VOUCH_TEST_SLOW
 #define VOUCH_TEST_SLOW 0
 #endif
+/* Under valgrind: it has descriptors of its own, and its own way with signals. */
+#ifndef VOUCH_TEST_VALGRIND
+#define VOUCH_TEST_VALGRIND 0
+#endif
+
 #define vouch_test_slow_mode() (VOUCH_TEST_SLOW != 0)
 
 /* `many` rounds, or `few` where it is slow. */

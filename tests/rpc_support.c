@@ -84,6 +84,7 @@ static int block(void *context, struct vouch_call *call) {
 
 static int wait_cancelled(void *context, struct vouch_call *call) {
     struct rpc_stage *stage = context;
+    atomic_fetch_add(&stage->runs, 1);
     rpc_latch_raise(&stage->entered);
     if (vouch_call_wait_cancelled(call, vouch_deadline_in(RPC_PATIENCE)) != 1)
         return VOUCH_REMOTE_SERVER;

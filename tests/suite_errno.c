@@ -166,14 +166,18 @@ Test(errnos, fork_detection_does_not_change_its_mind) {
 
 /* The suite would notice: these forget something when things go wrong. */
 
+static int forgotten_fd;
+
 static int forgets_a_descriptor(const struct scenario_place *place) {
     struct vouch_conn_options options = {VOUCH_OPTIONS(options), .allocator = place->allocator};
     struct vouch_conn *conns[2];
-    int fd = dup(STDIN_FILENO), r = vouch_conn_pair(&options, conns);
+    int r;
 
+    forgotten_fd = dup(STDIN_FILENO);
+    r = vouch_conn_pair(&options, conns);
     if (r < 0)
         return r;
-    close(fd);
+    close(forgotten_fd);
     vouch_conn_free(conns[0]);
     vouch_conn_free(conns[1]);
     return 0;
@@ -189,6 +193,7 @@ Test(errnos, a_leaked_descriptor_is_found) {
     report = scenario_run(&scenario, &plan, NULL);
     cr_assert_eq(report.result, -EMFILE);
     cr_assert_not_null(report.leak);
+    close(forgotten_fd);
     support_temp_remove();
 }
 
