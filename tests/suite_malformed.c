@@ -506,7 +506,7 @@ Test(malformed, mutated_clients_of_a_live_server, .timeout = 600) {
     struct support_random random;
     begin();
     support_random_init(&random);
-    for (int i = 0; i < VOUCH_TEST_ROUNDS(30000, 300); i++) {
+    for (int i = 0; i < VOUCH_TEST_ROUNDS(1000000, 300); i++) {
         struct rpc_received received;
         converse(&random, &wire);
         mutate(&random, &wire);

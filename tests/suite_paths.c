@@ -181,7 +181,7 @@ static void dial_under_swaps(const struct vouch_dial_options *options) {
     pid_t swapper = peers_start(swap_for_ever, NULL);
 
     struct tally tally = {0};
-    const unsigned long swaps = VOUCH_TEST_ROUNDS(20000, 1000);
+    const unsigned long swaps = VOUCH_TEST_ROUNDS(100000, 1000);
     const unsigned dials = VOUCH_TEST_ROUNDS(2000, 100);
     for (unsigned i = 0;
          i < dials || atomic_load(&shared->turns) < swaps || !tally.connected || !tally.refused;
@@ -304,7 +304,7 @@ static void run_race(bool kill_them) {
 }
 
 Test(paths, of_two_servers_one_wins) {
-    for (int i = 0; i < VOUCH_TEST_ROUNDS(300, 30); i++)
+    for (int i = 0; i < VOUCH_TEST_ROUNDS(1000, 30); i++)
         run_race(i % 3 == 0);
 }
 
@@ -366,7 +366,7 @@ Test(paths, no_window_in_which_a_stranger_gets_in) {
 Test(paths, killed_at_a_random_moment) {
     struct support_random random;
     support_random_init(&random);
-    for (int i = 0; i < VOUCH_TEST_ROUNDS(300, 30); i++) {
+    for (int i = 0; i < VOUCH_TEST_ROUNDS(1000, 30); i++) {
         pid_t child = fork();
         if (child == 0) {
             struct vouch_listener *listener;
