@@ -413,3 +413,37 @@ void sides_exchange(struct side *a, struct side *b) {
     while (deliver(a, b) || deliver(b, a))
         continue;
 }
+
+void side_begin_alone(struct side *side, enum session_role role,
+                      const struct session_limits *limits) {
+    support_baseline_begin();
+    cr_assert_eq(side_open(side, role, limits, NULL), 0);
+}
+
+void side_end_alone(struct side *side) {
+    side_end(side);
+    support_baseline_end();
+}
+
+void sides_meet(struct side *client, struct side *server) {
+    cr_assert_eq(side_call(client, "/hello", ""), 0);
+    sides_exchange(client, server);
+    cr_assert_str_eq(side_events(server), "call 1 /hello()");
+    cr_assert_eq(side_reply(server, 1, ""), 0);
+    sides_exchange(client, server);
+    cr_assert_str_eq(side_events(client), "reply 1 ()");
+}
+
+void side_meet_server(struct side *side) {
+    cr_assert_eq(side_call(side, "/hello", ""), 0);
+    side_sent(side);
+    SIDE_SAY(side, .server_features = SESSION_FEATURES, .control = ENVELOPE_HELLO);
+    SIDE_SAY(side, .id = 1);
+    cr_assert_str_eq(side_events(side), "reply 1 ()");
+}
+
+struct session_limits side_few_calls(unsigned max_calls) {
+    struct session_limits limits = side_limits;
+    limits.max_calls = max_calls;
+    return limits;
+}

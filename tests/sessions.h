@@ -102,4 +102,17 @@ int side_fail(struct side *side, uint32_t id, int result, const char *text);
 /* Delivers what each has sent to the other until neither has more to say. */
 void sides_exchange(struct side *a, struct side *b);
 
+/* A test of one side, with the baseline around it. */
+void side_begin_alone(struct side *side, enum session_role role,
+                      const struct session_limits *limits);
+void side_end_alone(struct side *side);
+
+/* Both know each other then; the client's next id is 2. */
+void sides_meet(struct side *client, struct side *server);
+/* The same for a client whose server is made by hand. */
+void side_meet_server(struct side *side);
+
+/* side_limits with so many calls in flight at most. */
+struct session_limits side_few_calls(unsigned max_calls);
+
 #endif

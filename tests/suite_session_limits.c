@@ -2,9 +2,7 @@
 /* The limits of a session, each at the limit and one past it. The rest is in test_session.c. */
 #include "rpc/session.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "tests/harness.h"
@@ -28,42 +26,6 @@ static void end(void) {
     support_baseline_end();
 }
 
-static void begin_one(struct side *side, enum session_role role,
-                      const struct session_limits *limits) {
-    support_baseline_begin();
-    cr_assert_eq(side_open(side, role, limits, NULL), 0);
-}
-
-static void end_one(struct side *side) {
-    side_end(side);
-    support_baseline_end();
-}
-
-/* Both know each other; the client's next id is 2. */
-static void meet(void) {
-    cr_assert_eq(side_call(&client, "/hello", ""), 0);
-    sides_exchange(&client, &server);
-    cr_assert_str_eq(side_events(&server), "call 1 /hello()");
-    cr_assert_eq(side_reply(&server, 1, ""), 0);
-    sides_exchange(&client, &server);
-    cr_assert_str_eq(side_events(&client), "reply 1 ()");
-}
-
-/* The same with a peer that is made by hand. */
-static void meet_server(struct side *side) {
-    cr_assert_eq(side_call(side, "/hello", ""), 0);
-    side_sent(side);
-    SIDE_SAY(side, .server_features = SESSION_FEATURES, .control = ENVELOPE_HELLO);
-    SIDE_SAY(side, .id = 1);
-    cr_assert_str_eq(side_events(side), "reply 1 ()");
-}
-
-static struct session_limits few_calls(unsigned max_calls) {
-    struct session_limits limits = side_limits;
-    limits.max_calls = max_calls;
-    return limits;
-}
-
 /* A call of `id` whose message is `size` bytes long. */
 static void feed_call(struct side *side, uint32_t id, size_t size) {
     static uint8_t body[16384];
@@ -78,15 +40,15 @@ static void feed_call(struct side *side, uint32_t id, size_t size) {
 }
 
 Test(session_limits, largest_message_taken) {
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     feed_call(&server, 1, side_limits.max_receive);
     cr_assert_eq(strncmp(side_events(&server), "call 1 /m(", 10), 0);
     cr_assert_eq(side_request(&server, 1)->size, side_limits.max_receive - 9);
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session_limits, a_larger_one_is_skipped_then_answered_and_all_goes_on) {
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     feed_call(&server, 1, side_limits.max_receive + 1);
     cr_assert_str_eq(side_events(&server), "call 1 /m() error 6");
     cr_assert_eq(side_fail(&server, 1, VOUCH_REMOTE_TOO_LARGE, "too large"), 0);
@@ -94,23 +56,23 @@ Test(session_limits, a_larger_one_is_skipped_then_answered_and_all_goes_on) {
     feed_call(&server, 2, side_limits.drain_max);
     SIDE_SAY(&server, .id = 3, WIRE_METHOD("/n"), WIRE_DATA("small"));
     cr_assert_str_eq(side_events(&server), "call 2 /m() error 6; call 3 /n(small)");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session_limits, one_too_large_to_be_skipped_is_the_end) {
     struct wire wire = {.size = 0};
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     wire_varint(&wire, 2 * (side_limits.drain_max + 1));
     cr_assert(side_feed(&server, wire.bytes, wire.size));
     cr_assert_str_eq(side_events(&server), "dead EMSGSIZE");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 /* It is answered when its last byte is there, not before: its caller does not read until then. */
 Test(session_limits, an_oversize_call_is_reported_after_its_last_byte) {
     struct wire wire = {.size = 0};
     static const uint8_t zeros[8000];
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     wire_message(&wire, &(struct envelope){.id = 9,
                                            .expires = 1000002000000000000,
                                            WIRE_METHOD("/large"),
@@ -127,7 +89,7 @@ Test(session_limits, an_oversize_call_is_reported_after_its_last_byte) {
     cr_assert_eq(side_fail(&server, 9, VOUCH_REMOTE_TOO_LARGE, "no"), 0);
     cr_assert_str_eq(side_sent(&server),
                      "[id=9 exp=1000002000000000000 method=/large type=3 err=no]");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 /* In either role; the driver may read the end of one and the beginning of the next at once. */
@@ -144,36 +106,36 @@ static void skip_then_begin(struct side *side) {
 }
 
 Test(session_limits, a_half_message_behind_an_oversize_one_has_its_own_time) {
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     skip_then_begin(&server);
     cr_assert_str_eq(side_events(&server), "call 1 () error 6");
-    end_one(&server);
+    side_end_alone(&server);
 
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     skip_then_begin(&client);
     cr_assert_str_eq(side_events(&client), "reply 1 EMSGSIZE");
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 Test(session_limits, an_oversize_call_that_stops_half_way_times_out) {
     struct wire wire = {.size = 0};
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     wire_varint(&wire, 2 * 8000);
     wire_number(&wire, 1, 9);
     wire_add(&wire, (uint8_t[600]){0x22, 0xff, 0x7f}, 600);
     cr_assert(side_feed(&server, wire.bytes, wire.size));
     server.now += side_limits.frame_timeout;
     cr_assert_str_eq(side_expire(&server), "dead ETIMEDOUT");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 /* Skipped while nothing more is wanted, it is a message that waits to be reported. */
 Test(session_limits, an_oversize_call_that_ends_while_input_is_not_wanted) {
-    struct session_limits limits = few_calls(1);
+    struct session_limits limits = side_few_calls(1);
     struct wire wire = {.size = 0};
     static const uint8_t zeros[8000];
-    begin_one(&server, SESSION_SERVER, &limits);
+    side_begin_alone(&server, SESSION_SERVER, &limits);
     wire_message(&wire, &(struct envelope){.id = 2, .data = zeros, .data_size = sizeof(zeros)});
     cr_assert(side_feed(&server, wire.bytes, 1000));
     /* A call is taken in that came before, by a driver that was slow. */
@@ -188,7 +150,7 @@ Test(session_limits, an_oversize_call_that_ends_while_input_is_not_wanted) {
     cr_assert(session_has_message(&server.session));
     cr_assert_str_eq(side_events(&server), "call 2 () error 6");
     cr_assert_not(session_has_message(&server.session));
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session_limits, an_oversize_call_keeps_its_method_if_that_is_one) {
@@ -196,7 +158,7 @@ Test(session_limits, an_oversize_call_keeps_its_method_if_that_is_one) {
     static const uint8_t zeros[8000];
     static char name[ENVELOPE_METHOD_MAX + 1];
     memset(name, 'm', sizeof(name));
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     for (uint32_t id = 1; id <= 2; id++)
         wire_message(&wire, &(struct envelope){.id = id,
                                                .method = name,
@@ -208,50 +170,50 @@ Test(session_limits, an_oversize_call_keeps_its_method_if_that_is_one) {
     cr_assert_eq(side_request(&server, 1)->slot.method_size, 0);
     cr_assert_eq(side_request(&server, 2)->slot.method_size, ENVELOPE_METHOD_MAX);
     cr_assert_arr_eq(side_request(&server, 2)->slot.method, name, ENVELOPE_METHOD_MAX);
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session_limits, an_oversize_call_without_an_id_can_not_be_answered) {
     struct wire wire = {.size = 0};
     static const uint8_t zeros[8000];
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     wire_message(&wire, &(struct envelope){.data = zeros, .data_size = sizeof(zeros)});
     cr_assert_not(side_feed(&server, wire.bytes, wire.size));
     cr_assert_str_eq(side_events(&server), "dead EMSGSIZE");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session_limits, an_oversize_reply_ends_its_call_only) {
     struct wire wire = {.size = 0};
     static const uint8_t zeros[8000];
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     wire_message(&wire, &(struct envelope){.id = 1, .data = zeros, .data_size = sizeof(zeros)});
     cr_assert(side_feed(&client, wire.bytes, wire.size));
     SIDE_SAY(&client, .id = 2, WIRE_DATA("fine"));
     cr_assert_str_eq(side_events(&client), "reply 1 EMSGSIZE; reply 2 (fine)");
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 Test(session_limits, an_oversize_reply_to_nobody_is_skipped) {
     struct wire wire = {.size = 0};
     static const uint8_t zeros[8000];
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     wire_message(&wire, &(struct envelope){.id = 77, .data = zeros, .data_size = sizeof(zeros)});
     cr_assert(side_feed(&client, wire.bytes, wire.size));
     SIDE_SAY(&client, .id = 1, WIRE_DATA("fine"));
     cr_assert_str_eq(side_events(&client), "reply 1 (fine)");
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 Test(session_limits, largest_call_sent) {
     static uint8_t body[4096];
     struct vouch_buffer *buffer;
     size_t size = 0;
-    begin_one(&client, SESSION_CLIENT, NULL);
-    meet_server(&client);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
+    side_meet_server(&client);
     size_t largest = side_limits.max_send - (6 + 10 + 4 + 3);
     cr_assert_eq(side_call_bytes(&client, "/m", body, largest, VOUCH_FOREVER), 0);
     cr_assert_eq(session_buffer(client.pool, largest + 1, &buffer), 0);
@@ -261,13 +223,13 @@ Test(session_limits, largest_call_sent) {
         -EMSGSIZE);
     cr_assert_eq(size, side_limits.max_send + 1);
     cr_assert_eq(client.session.calls.count, 1);
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 Test(session_limits, largest_reply_sent) {
     static uint8_t body[4096];
     begin();
-    meet();
+    sides_meet(&client, &server);
     cr_assert_eq(side_call_until(&client, "/m", "", VOUCH_FOREVER), 0);
     cr_assert_eq(side_call_until(&client, "/m", "", VOUCH_FOREVER), 0);
     sides_exchange(&client, &server);
@@ -286,7 +248,7 @@ Test(session_limits, largest_reply_sent) {
 
 /* A peer that takes hardly anything still learns how its call ended. */
 Test(session_limits, an_error_that_is_too_large_for_the_peer_is_sent_bare) {
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     SIDE_SAY(&server, .id = 1, WIRE_METHOD("/method"), .client_features = 7, .max_message = 20);
     side_events(&server);
     side_sent(&server);
@@ -298,7 +260,7 @@ Test(session_limits, an_error_that_is_too_large_for_the_peer_is_sent_bare) {
     SIDE_SAY(&server, .id = 1, WIRE_METHOD("/m"));
     cr_assert_eq(side_fail(&server, 1, VOUCH_REMOTE_SERVER, "0123456789a"), 0);
     cr_assert_str_eq(side_sent(&server), "[id=1 type=4]");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session_limits, calls_in_flight) {
@@ -315,8 +277,8 @@ Test(session_limits, calls_in_flight) {
 
 Test(session_limits, calls_of_the_peer_in_flight) {
     struct wire wire = {.size = 0};
-    struct session_limits limits = few_calls(2);
-    begin_one(&server, SESSION_SERVER, &limits);
+    struct session_limits limits = side_few_calls(2);
+    side_begin_alone(&server, SESSION_SERVER, &limits);
     for (uint32_t id = 1; id <= 4; id++)
         wire_message(&wire, &(struct envelope){.id = id, WIRE_METHOD("/m")});
     cr_assert(side_feed(&server, wire.bytes, wire.size));
@@ -329,13 +291,13 @@ Test(session_limits, calls_of_the_peer_in_flight) {
     cr_assert_eq(side_reply(&server, 3, ""), 0);
     cr_assert_str_eq(side_events(&server), "call 4 /m()");
     cr_assert_not(session_has_message(&server.session));
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 /* The first call that is one too many is taken out of the way of what is not a call. */
 Test(session_limits, at_the_limit_of_calls_cancels_are_heard) {
-    struct session_limits limits = few_calls(2);
-    begin_one(&server, SESSION_SERVER, &limits);
+    struct session_limits limits = side_few_calls(2);
+    side_begin_alone(&server, SESSION_SERVER, &limits);
     SIDE_SAY(&server, .id = 1);
     SIDE_SAY(&server, .id = 2);
     cr_assert_str_eq(side_events(&server), "call 1 (); call 2 ()");
@@ -347,13 +309,13 @@ Test(session_limits, at_the_limit_of_calls_cancels_are_heard) {
     cr_assert_not(session_wants_input(&server.session), "a call waits before the other cancel");
     cr_assert_eq(side_reply(&server, 1, ""), 0);
     cr_assert_str_eq(side_events(&server), "call 3 (); cancel 2");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 /* A call that waits for a place may be late when it gets one; or it is let go with the session. */
 Test(session_limits, a_call_that_waits_for_a_place) {
-    struct session_limits limits = few_calls(1);
-    begin_one(&server, SESSION_SERVER, &limits);
+    struct session_limits limits = side_few_calls(1);
+    side_begin_alone(&server, SESSION_SERVER, &limits);
     SIDE_SAY(&server, .id = 1);
     SIDE_SAY(&server, .id = 2, .expires = server.now + server.session.wall_offset + SECOND);
     SIDE_SAY(&server, .id = 3);
@@ -361,7 +323,7 @@ Test(session_limits, a_call_that_waits_for_a_place) {
     server.now += 2 * SECOND;
     cr_assert_eq(side_reply(&server, 1, ""), 0);
     cr_assert_str_eq(side_events(&server), "call 2 () error 2");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 /* How many bytes one reply is, all told. */

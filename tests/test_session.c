@@ -34,36 +34,6 @@ static void end(void) {
     support_baseline_end();
 }
 
-static void begin_one(struct side *side, enum session_role role,
-                      const struct session_limits *limits) {
-    support_baseline_begin();
-    cr_assert_eq(side_open(side, role, limits, NULL), 0);
-}
-
-static void end_one(struct side *side) {
-    side_end(side);
-    support_baseline_end();
-}
-
-/* Both know each other; the client's next id is 2. */
-static void meet(void) {
-    cr_assert_eq(side_call(&client, "/hello", ""), 0);
-    sides_exchange(&client, &server);
-    cr_assert_str_eq(side_events(&server), "call 1 /hello()");
-    cr_assert_eq(side_reply(&server, 1, ""), 0);
-    sides_exchange(&client, &server);
-    cr_assert_str_eq(side_events(&client), "reply 1 ()");
-}
-
-/* The same with a peer that is made by hand. */
-static void meet_server(struct side *side) {
-    cr_assert_eq(side_call(side, "/hello", ""), 0);
-    side_sent(side);
-    SIDE_SAY(side, .server_features = SESSION_FEATURES, .control = ENVELOPE_HELLO);
-    SIDE_SAY(side, .id = 1);
-    cr_assert_str_eq(side_events(side), "reply 1 ()");
-}
-
 static void meet_client(struct side *side) {
     SIDE_SAY(side, .id = 1, WIRE_METHOD("/hello"), .client_features = SESSION_FEATURES);
     cr_assert_str_eq(side_events(side), "call 1 /hello()");
@@ -121,7 +91,7 @@ Test(session, replies_in_any_order) {
 
 Test(session, every_error_arrives_as_it_was_sent) {
     begin();
-    meet();
+    sides_meet(&client, &server);
     for (int error = 1; error <= VOUCH_REMOTE_UNKNOWN; error++) {
         char expected[64];
         uint32_t id = (uint32_t)error + 1;
@@ -144,7 +114,7 @@ Test(session, error_texts_are_cleaned_and_cut) {
     memset(expected, 'x', VOUCH_ERROR_TEXT_MAX);
     expected[1] = expected[2] = '?';
     begin();
-    meet();
+    sides_meet(&client, &server);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     sides_exchange(&client, &server);
     side_events(&server);
@@ -158,7 +128,7 @@ Test(session, error_texts_are_cleaned_and_cut) {
 }
 
 Test(session, unknown_error_types) {
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     for (int i = 0; i < 4; i++)
         cr_assert_eq(side_call(&client, "/m", ""), 0);
     SIDE_SAY(&client, .id = 1, .error_type = 10, WIRE_ERROR("new"));
@@ -168,12 +138,12 @@ Test(session, unknown_error_types) {
     cr_assert_str_eq(side_events(&client),
                      "reply 1 error 9 'new'; reply 2 error 9 ''; reply 3 error 9 'only a text'; "
                      "reply 4 error 9 ''");
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 /* Neither is told what is dropped. */
 Test(session, late_unknown_and_second_replies_are_dropped) {
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     side_abandon(&client, 1);
@@ -183,7 +153,7 @@ Test(session, late_unknown_and_second_replies_are_dropped) {
     SIDE_SAY(&client, .id = 2, WIRE_DATA("again"));
     SIDE_SAY(&client, .id = 0, WIRE_DATA("no id"));
     cr_assert_str_eq(side_events(&client), "reply 2 (x)");
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 Test(session, method_names_have_a_length) {
@@ -208,7 +178,7 @@ Test(session, method_names_have_a_length) {
 Test(session, strange_methods_are_answered_without_them) {
     static char name[ENVELOPE_METHOD_MAX + 1];
     memset(name, 'm', sizeof(name));
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     SIDE_SAY(&server, .id = 1, .method = name, .method_size = sizeof(name));
     SIDE_SAY(&server, .id = 2, WIRE_METHOD("/\xff"));
     SIDE_SAY(&server, .id = 3);
@@ -217,73 +187,73 @@ Test(session, strange_methods_are_answered_without_them) {
         cr_assert_eq(side_fail(&server, id, VOUCH_REMOTE_METHOD_NOT_FOUND, "no"), 0);
     cr_assert_str_eq(side_sent(&server),
                      "[id=1 type=1 err=no][id=2 type=1 err=no][id=3 type=1 err=no]");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 /* ---- ids ---- */
 
 Test(session, ids_wrap_around_and_skip_what_is_in_flight) {
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     cr_assert_eq(side_call(&client, "/m", "first"), 0);
     client.session.last_id = UINT32_MAX - 1;
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     side_slot(&client, UINT32_MAX);
     side_slot(&client, 2); /* not 0, and 1 is taken */
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 Test(session, an_id_in_flight_twice_is_the_end) {
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     SIDE_SAY(&server, .id = 5, WIRE_METHOD("/m"));
     SIDE_SAY(&server, .id = 5, WIRE_METHOD("/m"));
     cr_assert_str_eq(side_events(&server), "call 5 /m(); dead EPROTO");
     cr_assert_eq(side_reply(&server, 5, "x"), -EPROTO);
     cr_assert_str_eq(side_sent(&server), "");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session, an_id_may_come_again_once_it_was_answered) {
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     for (int i = 0; i < 3; i++) {
         SIDE_SAY(&server, .id = 5, WIRE_METHOD("/m"));
         cr_assert_str_eq(side_events(&server), "call 5 /m()");
         cr_assert_eq(side_reply(&server, 5, ""), 0);
     }
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session, a_call_without_an_id_is_malformed) {
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     SIDE_SAY(&server, WIRE_METHOD("/m"));
     cr_assert_str_eq(side_events(&server), "dead EPROTO");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session, an_error_without_id_is_the_only_calls) {
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     SIDE_SAY(&client, .error_type = 1, WIRE_ERROR("method(/m): not found"));
     cr_assert_str_eq(side_events(&client), "reply 1 error 1 'method(/m): not found'");
     SIDE_SAY(&client, .error_type = 1, WIRE_ERROR("nobody's"));
     cr_assert_str_eq(side_events(&client), "");
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 Test(session, an_error_without_id_is_nobodys_among_several) {
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     SIDE_SAY(&client, .error_type = 1, WIRE_ERROR("whose"));
     cr_assert_str_eq(side_events(&client), "");
     cr_assert_eq(client.session.calls.count, 2);
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 /* It may be the answer to the call that was given up. Once that is accounted for, the next is not.
  */
 Test(session, an_error_without_id_after_a_call_was_given_up) {
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     side_abandon(&client, 1);
@@ -291,55 +261,55 @@ Test(session, an_error_without_id_after_a_call_was_given_up) {
     cr_assert_str_eq(side_events(&client), "");
     SIDE_SAY(&client, .error_type = 1, WIRE_ERROR("of 2"));
     cr_assert_str_eq(side_events(&client), "reply 2 error 1 'of 2'");
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 Test(session, a_late_reply_accounts_for_a_call_that_was_given_up) {
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     side_abandon(&client, 1);
     SIDE_SAY(&client, .id = 1, WIRE_DATA("late"));
     SIDE_SAY(&client, .error_type = 4, WIRE_ERROR("of 2"));
     cr_assert_str_eq(side_events(&client), "reply 2 error 4 'of 2'");
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 /* ---- additions, and plain peers ---- */
 
 Test(session, a_client_announces_itself_once) {
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     cr_assert_str_eq(side_sent(&client), "[id=1 " EVER " method=/m client=7 max=4096]");
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     cr_assert_str_eq(side_sent(&client), "[id=2 " EVER " method=/m]");
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 Test(session, a_call_that_was_not_sent_announces_nothing) {
     static char large[4096];
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     memset(large, 'x', sizeof(large) - 1);
     cr_assert_eq(side_call(&client, "/m", large), -EMSGSIZE);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     cr_assert_str_eq(side_sent(&client), "[id=1 " EVER " method=/m client=7 max=4096]");
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 Test(session, a_server_says_hello_once_and_before_its_first_reply) {
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     SIDE_SAY(&server, .id = 1, WIRE_METHOD("/m"), .client_features = 1 << 20);
     cr_assert_eq(side_reply(&server, 1, ""), 0);
     SIDE_SAY(&server, .id = 2, WIRE_METHOD("/m"), .client_features = 7);
     cr_assert_eq(side_reply(&server, 2, ""), 0);
     cr_assert_str_eq(side_sent(&server),
                      "[server=7 control=4 max=4096][id=1 method=/m][id=2 method=/m]");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session, a_plain_client_sees_nothing_new) {
     static const uint32_t plain[] = {0, 1, 2, 3, 4, 4, 3, 4, 2, 4};
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     for (int error = 1; error <= VOUCH_REMOTE_UNKNOWN; error++) {
         char expected[64];
         SIDE_SAY(&server, .id = 1, WIRE_METHOD("/m"));
@@ -348,23 +318,23 @@ Test(session, a_plain_client_sees_nothing_new) {
                  plain[error]);
         cr_assert_str_eq(side_sent(&server), expected);
     }
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session, a_text_of_nothing_but_percents) {
     static char text[VOUCH_ERROR_TEXT_MAX + 1];
     memset(text, '%', VOUCH_ERROR_TEXT_MAX);
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     SIDE_SAY(&server, .id = 1);
     cr_assert_eq(side_fail(&server, 1, 4, text), 0);
     const char *sent = side_sent(&server);
     cr_assert_eq(strlen(sent), strlen("[id=1 type=4 err=]") + 2 * VOUCH_ERROR_TEXT_MAX);
     cr_assert_eq(strspn(sent + strlen("[id=1 type=4 err="), "%"), 2 * VOUCH_ERROR_TEXT_MAX);
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session, a_plain_server_hears_nothing_new_and_its_errors_are_passed_on) {
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     side_sent(&client);
@@ -376,24 +346,24 @@ Test(session, a_plain_server_hears_nothing_new_and_its_errors_are_passed_on) {
     side_abandon(&client, 3);
     cr_assert_eq(session_ping(&client.session, &client.calls[0], VOUCH_FOREVER), -ENOTSUP);
     cr_assert_str_eq(side_sent(&client), "");
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 /* Once it has answered without a hello, a hello changes nothing. */
 Test(session, a_hello_that_comes_late_is_ignored) {
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     SIDE_SAY(&client, .id = 1);
     SIDE_SAY(&client, .server_features = 7, .control = ENVELOPE_HELLO, .max_message = 10);
     cr_assert_str_eq(side_events(&client), "reply 1 ()");
     cr_assert_eq(client.session.peer_features, 0);
     cr_assert_eq(session_max_send(&client.session), 4096);
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 Test(session, the_peers_maximum_counts_when_it_is_smaller) {
     static char body[4096];
-    begin_one(&client, SESSION_CLIENT, NULL);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     side_sent(&client);
     SIDE_SAY(&client, .server_features = 7, .control = ENVELOPE_HELLO, .max_message = 1000);
@@ -404,19 +374,19 @@ Test(session, the_peers_maximum_counts_when_it_is_smaller) {
     cr_assert_eq(side_call(&client, "/m", body), 0);
     body[977] = 'x';
     cr_assert_eq(side_call(&client, "/m", body), -EMSGSIZE);
-    end_one(&client);
+    side_end_alone(&client);
 
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     SIDE_SAY(&server, .id = 1, .client_features = 7, .max_message = UINT64_MAX);
     cr_assert_eq(session_max_send(&server.session), 4096);
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 /* ---- cancelling ---- */
 
 Test(session, cancel_after_the_hello) {
     begin();
-    meet();
+    sides_meet(&client, &server);
     cr_assert_eq(side_call(&client, "/slow", ""), 0);
     sides_exchange(&client, &server);
     side_events(&server);
@@ -445,7 +415,7 @@ Test(session, cancels_before_the_hello_wait_for_it) {
 Test(session, early_cancels_have_a_limit) {
     struct session_limits limits = side_limits;
     limits.max_calls = SIDE_CALLS;
-    begin_one(&client, SESSION_CLIENT, &limits);
+    side_begin_alone(&client, SESSION_CLIENT, &limits);
     for (uint32_t i = 0; i <= SESSION_EARLY_CANCELS; i++)
         cr_assert_eq(side_call(&client, "/m", ""), 0);
     for (uint32_t id = 1; id <= SESSION_EARLY_CANCELS + 1; id++)
@@ -457,12 +427,12 @@ Test(session, early_cancels_have_a_limit) {
                      "[id=5 control=1][id=6 control=1][id=7 control=1][id=8 control=1]"
                      "[id=9 control=1][id=10 control=1][id=11 control=1][id=12 control=1]"
                      "[id=13 control=1][id=14 control=1][id=15 control=1][id=16 control=1]");
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 Test(session, a_cancel_that_crosses_the_reply_is_nothing) {
     begin();
-    meet();
+    sides_meet(&client, &server);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
     sides_exchange(&client, &server);
     side_events(&server);
@@ -475,15 +445,15 @@ Test(session, a_cancel_that_crosses_the_reply_is_nothing) {
 }
 
 Test(session, a_forgotten_call_is_nobodys) {
-    begin_one(&client, SESSION_CLIENT, NULL);
-    meet_server(&client);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
+    side_meet_server(&client);
     cr_assert_eq(side_call_until(&client, "/m", "", SIDE_START + SECOND), 0);
     side_sent(&client);
     session_forget(&client.session, side_slot(&client, 2));
     cr_assert_str_eq(side_sent(&client), "");
     cr_assert_eq(client.session.calls.count, 0);
     cr_assert_eq(session_deadline(&client.session), VOUCH_FOREVER);
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 /* ---- pings ---- */
@@ -491,7 +461,7 @@ Test(session, a_forgotten_call_is_nobodys) {
 Test(session, ping_and_pong) {
     begin();
     cr_assert_eq(session_ping(&client.session, &client.calls[0], VOUCH_FOREVER), -ENOTSUP);
-    meet();
+    sides_meet(&client, &server);
     cr_assert_eq(session_ping(&client.session, &client.calls[0], SIDE_START + SECOND), 0);
     sides_exchange(&client, &server);
     cr_assert_str_eq(side_events(&server), "");
@@ -514,7 +484,7 @@ static unsigned count_pongs(struct side *side) {
 }
 
 Test(session, pings_are_answered_ten_times_a_second) {
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     meet_client(&server);
     for (unsigned second = 0; second < 3; second++) {
         for (int i = 0; i < SESSION_PINGS_PER_SECOND; i++)
@@ -528,7 +498,7 @@ Test(session, pings_are_answered_ten_times_a_second) {
         server.now++;
     }
     cr_assert_str_eq(side_events(&server), "");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 static void ping_until_struck(struct side *side) {
@@ -540,38 +510,38 @@ static void ping_until_struck(struct side *side) {
 }
 
 Test(session, too_many_pings_are_the_end) {
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     meet_client(&server);
     for (int i = 0; i < SESSION_PINGS_PER_SECOND; i++)
         SIDE_SAY(&server, .id = 7, .control = ENVELOPE_PING);
     ping_until_struck(&server);
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session, pings_of_strangers_are_strikes) {
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     ping_until_struck(&server);
     cr_assert_str_eq(side_sent(&server), "");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 /* ---- deadlines of calls ---- */
 
 Test(session, the_deadline_of_a_call_travels_as_wall_time) {
-    begin_one(&client, SESSION_CLIENT, NULL);
-    meet_server(&client);
+    side_begin_alone(&client, SESSION_CLIENT, NULL);
+    side_meet_server(&client);
     client.session.wall_offset = 500;
     cr_assert_eq(side_call_until(&client, "/m", "", 1000), 0);
     cr_assert_eq(side_call_until(&client, "/m", "", VOUCH_FOREVER), 0);
     cr_assert_eq(side_call_until(&client, "/m", "", VOUCH_FOREVER - 1), 0);
     cr_assert_str_eq(side_sent(&client),
                      "[id=2 exp=1500 method=/m][id=3 " EVER " method=/m][id=4 " EVER " method=/m]");
-    end_one(&client);
+    side_end_alone(&client);
 }
 
 Test(session, a_call_of_ours_ends_at_its_deadline) {
     begin();
-    meet();
+    sides_meet(&client, &server);
     cr_assert_eq(side_call_until(&client, "/m", "", SIDE_START + 10), 0);
     cr_assert_eq(side_call_until(&client, "/m", "", SIDE_START + 5), 0);
     cr_assert_eq(side_call(&client, "/m", ""), 0);
@@ -618,7 +588,7 @@ Test(session, the_deadline_of_a_call_of_the_peer) {
 
 Test(session, a_watched_call_is_answered_at_its_deadline) {
     begin();
-    meet();
+    sides_meet(&client, &server);
     cr_assert_eq(side_call_until(&client, "/slow", "", SIDE_START + 5), 0);
     sides_exchange(&client, &server);
     side_events(&server);
@@ -640,20 +610,20 @@ Test(session, a_watched_call_is_answered_at_its_deadline) {
 }
 
 Test(session, an_answer_stops_the_watch) {
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     SIDE_SAY(&server, .id = 1);
     side_events(&server);
     cr_assert_eq(session_watch(&server.session, &side_request(&server, 1)->slot, SIDE_START + 5),
                  0);
     cr_assert_eq(side_reply(&server, 1, ""), 0);
     cr_assert_eq(session_deadline(&server.session), VOUCH_FOREVER);
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 /* ---- half messages ---- */
 
 Test(session, a_message_has_its_time_from_its_first_byte) {
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     cr_assert_eq(session_deadline(&server.session), VOUCH_FOREVER);
     int64_t deadline = server.now + side_limits.frame_timeout;
     for (int i = 0; i < 5; i++) {
@@ -665,12 +635,12 @@ Test(session, a_message_has_its_time_from_its_first_byte) {
     cr_assert_str_eq(side_expire(&server), "");
     server.now = deadline;
     cr_assert_str_eq(side_expire(&server), "dead ETIMEDOUT");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session, each_message_has_its_own_time) {
     struct wire wire = {.size = 0};
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     wire_message(&wire, &(struct envelope){.id = 1, WIRE_METHOD("/m")});
     cr_assert(side_feed(&server, wire.bytes, wire.size - 1));
     server.now += 29 * SECOND;
@@ -680,7 +650,7 @@ Test(session, each_message_has_its_own_time) {
     server.now += 100 * SECOND;
     cr_assert(side_feed(&server, wire.bytes, 1));
     cr_assert_eq(session_deadline(&server.session), server.now + side_limits.frame_timeout);
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 /* The driver may turn to other things between two messages: the half one behind the first has its
@@ -690,7 +660,7 @@ Test(session, a_half_message_behind_a_whole_one_has_its_time) {
     struct session_event event;
     uint8_t *space;
     size_t room;
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     wire_message(&wire, &(struct envelope){.id = 1, WIRE_METHOD("/m")});
     wire_add(&wire, "\x20", 1);
     cr_assert_eq(session_space(&server.session, &space, &room), 0);
@@ -699,19 +669,13 @@ Test(session, a_half_message_behind_a_whole_one_has_its_time) {
     cr_assert_eq(session_next(&server.session, server.now, &event), 1);
     cr_assert_eq(session_deadline(&server.session), server.now + side_limits.frame_timeout);
     vouch_buffer_unref(event.buffer);
-    end_one(&server);
-}
-
-static struct session_limits few_calls(unsigned max_calls) {
-    struct session_limits limits = side_limits;
-    limits.max_calls = max_calls;
-    return limits;
+    side_end_alone(&server);
 }
 
 /* While nothing is read the peer can't help it; then its time begins anew. */
 Test(session, a_half_message_has_its_time_only_while_input_is_wanted) {
-    struct session_limits limits = few_calls(1);
-    begin_one(&server, SESSION_SERVER, &limits);
+    struct session_limits limits = side_few_calls(1);
+    side_begin_alone(&server, SESSION_SERVER, &limits);
     SIDE_SAY(&server, .id = 1);
     SIDE_SAY(&server, .id = 2); /* one too many in flight */
     cr_assert(side_feed(&server, "\x20", 1));
@@ -729,11 +693,11 @@ Test(session, a_half_message_has_its_time_only_while_input_is_wanted) {
     cr_assert_eq(session_deadline(&server.session), server.now + side_limits.frame_timeout);
     server.now += side_limits.frame_timeout;
     cr_assert_str_eq(side_expire(&server), "dead ETIMEDOUT");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session, a_full_socket_is_waited_for_so_long) {
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     SIDE_SAY(&server, .id = 1);
     side_events(&server);
     cr_assert_eq(side_reply(&server, 1, "body"), 0);
@@ -748,7 +712,7 @@ Test(session, a_full_socket_is_waited_for_so_long) {
     cr_assert_str_eq(side_expire(&server), "");
     server.now++;
     cr_assert_str_eq(side_expire(&server), "dead ETIMEDOUT");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 /* ---- the end ---- */
@@ -757,7 +721,7 @@ Test(session, a_dead_session_does_nothing_more) {
     uint8_t *space;
     size_t room;
     struct session_event event;
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     meet_client(&server);
     SIDE_SAY(&server, .id = 2, WIRE_METHOD("/m"));
     SIDE_SAY(&server, .id = 3, WIRE_METHOD("/m"));
@@ -775,12 +739,12 @@ Test(session, a_dead_session_does_nothing_more) {
     cr_assert_eq(server.session.requests.count, 0);
     cr_assert_not(session_wants_input(&server.session));
     cr_assert_str_eq(side_sent(&server), "");
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 Test(session, output_in_pieces) {
     struct iovec pieces[2];
-    begin_one(&server, SESSION_SERVER, NULL);
+    side_begin_alone(&server, SESSION_SERVER, NULL);
     cr_assert_eq(session_output(&server.session, pieces, 2), 0);
     for (uint32_t id = 1; id <= 3; id++) {
         SIDE_SAY(&server, .id = id);
@@ -799,7 +763,7 @@ Test(session, output_in_pieces) {
     session_sent(&server.session, one);
     cr_assert_eq(session_output(&server.session, pieces, 2), 0);
     cr_assert_eq(server.session.out_bytes, 0);
-    end_one(&server);
+    side_end_alone(&server);
 }
 
 /* ---- without memory ---- */
@@ -985,7 +949,7 @@ static unsigned replay_as_server(const char *name) {
     static uint8_t sent[4096];
     unsigned replies = 0;
     size_t count = read_vectors(name);
-    begin_one(&server, SESSION_SERVER, &replay_limits);
+    side_begin_alone(&server, SESSION_SERVER, &replay_limits);
     for (size_t i = 0; i < count; i++) {
         if (!recorded[i].from_client)
             continue;
@@ -1012,7 +976,7 @@ static unsigned replay_as_server(const char *name) {
         cr_assert_eq(side_take(&server, sent, sizeof(sent)), reply->size);
         cr_assert_arr_eq(sent, reply->chunk, reply->size);
     }
-    end_one(&server);
+    side_end_alone(&server);
     return replies;
 }
 
@@ -1021,7 +985,7 @@ static unsigned replay_as_client(const char *name) {
     static uint8_t sent[4096];
     unsigned replies = 0;
     size_t count = read_vectors(name);
-    begin_one(&client, SESSION_CLIENT, &replay_limits);
+    side_begin_alone(&client, SESSION_CLIENT, &replay_limits);
     client.session.announced = true; /* the addition that a Go client does not make */
     for (size_t i = 0; i < count; i++) {
         const struct recorded *reply = recorded[i].from_client ? find_reply(i, count) : NULL;
@@ -1045,7 +1009,7 @@ static unsigned replay_as_client(const char *name) {
         replies++;
     }
     cr_assert_eq(client.session.calls.count, 0);
-    end_one(&client);
+    side_end_alone(&client);
     return replies;
 }
 
