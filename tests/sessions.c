@@ -8,6 +8,7 @@
 
 #include "lib/pool.h"
 #include "tests/harness.h"
+#include "tests/support.h"
 
 /* ---- messages by hand ---- */
 
