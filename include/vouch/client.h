@@ -14,6 +14,7 @@
 #include <vouch/conn.h>
 #include <vouch/dial.h>
 #include <vouch/error.h>
+#include <vouch/polling.h>
 #include <vouch/pool.h>
 
 #ifdef __cplusplus
@@ -74,6 +75,11 @@ struct vouch_client_options {
     /* Copied; `before` runs in this order, `after` in the reverse. At most 16. */
     const struct vouch_client_interceptor *interceptors;
     size_t interceptor_count;
+
+    /* How threads wait for replies; the longest poll in ns, 0: VOUCH_POLLING_BUDGET_DEFAULT, at
+     * most VOUCH_POLLING_BUDGET_BOUND. */
+    enum vouch_polling polling;
+    int64_t polling_budget;
 };
 
 /* Connects and makes a client. `dial_options`, `options` and `ret_error` may be NULL. Errors of

@@ -17,6 +17,7 @@
 #include <vouch/identity.h>
 #include <vouch/listen.h>
 #include <vouch/policy.h>
+#include <vouch/polling.h>
 #include <vouch/pool.h>
 
 #ifdef __cplusplus
@@ -91,6 +92,11 @@ struct vouch_server_options {
     void (*on_open)(void *context, uint64_t connection, const struct vouch_identity *peer);
     void (*on_close)(void *context, uint64_t connection, const struct vouch_identity *peer);
     void *context;
+
+    /* How workers wait for requests; the longest poll in ns, 0: VOUCH_POLLING_BUDGET_DEFAULT, at
+     * most VOUCH_POLLING_BUDGET_BOUND. */
+    enum vouch_polling polling;
+    int64_t polling_budget;
 };
 
 /* Returns 0, -ENOMEM, -EINVAL (an option out of its range), errnos of the poller. `options` may be
