@@ -17,6 +17,7 @@ struct vouch_conn {
     uint64_t epoch;
     int fd;
     bool pass_descriptors;
+    atomic_bool naps; /* SO_RCVTIMEO is set: see conn_recv_nap */
     atomic_bool closed, write_only;
     _Atomic int64_t deadline[CONN_SIDES], timeout[CONN_SIDES];
     void (*on_free)(void *context);
@@ -33,6 +34,12 @@ int conn_new(int fd, const struct vouch_identity *identity,
 /* One recvmsg without waiting, no room for control data. > 0 bytes, 0 end of file, -EAGAIN,
  * -ECONNRESET, -ESHUTDOWN. EINTR is retried. */
 ssize_t conn_recv_now(struct vouch_conn *conn, void *buffer, size_t size) VOUCH_MUST_CHECK;
+
+/* One recv that sleeps in the kernel until bytes come, at most for about CONN_NAP: one system call
+ * less than poll(2) and recv. Only a close of the connection cuts it short. As conn_recv_now;
+ * -EAGAIN also at a signal, or at once where the descriptor can't do that. */
+#define CONN_NAP VOUCH_MILLISECONDS(50)
+ssize_t conn_recv_nap(struct vouch_conn *conn, void *buffer, size_t size) VOUCH_MUST_CHECK;
 
 /* One sendmsg without waiting: > 0 bytes taken, -EAGAIN, -ECONNRESET (EPIPE too), -ESHUTDOWN. */
 ssize_t conn_send_now(struct vouch_conn *conn, const struct iovec *pieces,

@@ -34,6 +34,14 @@ static bool conn_would_block(int error) {
     return error == EAGAIN || error == EWOULDBLOCK;
 }
 
+static ssize_t conn_received(struct vouch_conn *conn, ssize_t taken) {
+    if (taken > 0)
+        return taken;
+    if (taken < 0)
+        return conn_would_block(errno) ? -EAGAIN : conn_error(conn, errno);
+    return conn_is_closed(conn) ? -ESHUTDOWN : 0;
+}
+
 ssize_t conn_recv_now(struct vouch_conn *conn, void *buffer, size_t size) {
     if (conn_is_closed(conn))
         return -ESHUTDOWN;
@@ -41,11 +49,28 @@ ssize_t conn_recv_now(struct vouch_conn *conn, void *buffer, size_t size) {
     do
         taken = recv(conn->fd, buffer, size, os_recv_flags | MSG_DONTWAIT);
     while (taken < 0 && errno == EINTR);
-    if (taken > 0)
-        return taken;
-    if (taken < 0)
-        return conn_would_block(errno) ? -EAGAIN : conn_error(conn, errno);
-    return conn_is_closed(conn) ? -ESHUTDOWN : 0;
+    return conn_received(conn, taken);
+}
+
+/* The timeout stays: everything else here takes EAGAIN for what it is. */
+static bool conn_can_nap(struct vouch_conn *conn) {
+    if (atomic_load_explicit(&conn->naps, memory_order_relaxed))
+        return true;
+    struct timeval nap = {.tv_usec = CONN_NAP / 1000};
+    bool can = setsockopt(conn->fd, SOL_SOCKET, SO_RCVTIMEO, &nap, sizeof(nap)) == 0;
+    atomic_store_explicit(&conn->naps, can, memory_order_relaxed);
+    return can;
+}
+
+ssize_t conn_recv_nap(struct vouch_conn *conn, void *buffer, size_t size) {
+    if (conn_is_closed(conn))
+        return -ESHUTDOWN;
+    if (!conn_can_nap(conn))
+        return -EAGAIN;
+    ssize_t taken = recv(conn->fd, buffer, size, os_recv_flags);
+    if (taken < 0 && errno == EINTR)
+        return -EAGAIN;
+    return conn_received(conn, taken);
 }
 
 ssize_t conn_send_now(struct vouch_conn *conn, const struct iovec *pieces, int count) {

@@ -39,6 +39,19 @@ uint64_t os_process_epoch(void);
  * there is no such thing. */
 uid_t os_overflow_uid(void);
 
+/* How many cores this process may run on, at least 1. */
+unsigned os_cores(void);
+
+/* Between two looks at something that another core changes: gives the core's other half, where it
+ * has one, the time. */
+static inline void os_relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");
+#endif
+}
+
 /* A wake-up that a poll can wait for: eventfd, or a pipe. */
 struct os_wake {
     int read_fd;  /* becomes readable */

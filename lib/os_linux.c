@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -128,6 +129,13 @@ uid_t os_overflow_uid(void) {
         atomic_store_explicit(&known, uid, memory_order_relaxed);
     }
     return (uid_t)(uid - 1);
+}
+
+unsigned os_cores(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) < 0) /* more cores than the set has room for */
+        return 2;
+    return (unsigned)CPU_COUNT(&set);
 }
 
 int os_wake_init(struct os_wake *wake) {

@@ -103,3 +103,8 @@ int os_wake_init(struct os_wake *wake) {
     *wake = made;
     return 0;
 }
+
+unsigned os_cores(void) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores < 1 ? 1 : (unsigned)cores;
+}

@@ -22,7 +22,8 @@ static bool options_valid(const struct vouch_client_options *o) {
            o->max_calls <= VOUCH_CLIENT_CALLS_BOUND && o->call_timeout >= 0 &&
            o->frame_timeout >= 0 && o->stall_timeout >= 0 && o->reconnect_min >= 0 &&
            o->reconnect_max >= 0 && o->interceptor_count <= CLIENT_INTERCEPTORS_MAX &&
-           (o->interceptor_count == 0 || o->interceptors);
+           (o->interceptor_count == 0 || o->interceptors) &&
+           polling_options_valid(o->polling, o->polling_budget);
 }
 
 static struct session_limits limits_of(const struct vouch_client_options *o) {
@@ -67,6 +68,7 @@ static int attach(struct vouch_client *client, struct vouch_conn *conn) {
         return r;
     client->link.conn = conn;
     client->link.blocked = client->link.broken = false;
+    client->link.clock_until = 0;
     client->stats.connects++;
     if (client->loop)
         os_wake_raise(&client->loop_wake); /* it has to watch another descriptor now */
@@ -111,6 +113,7 @@ static int create(const struct vouch_client_options *o, struct vouch_client **re
     }
     pthread_mutex_init(&client->link.lock, NULL);
     client->epoch = os_process_epoch();
+    polling_init(&client->polling, o->polling, o->polling_budget, os_cores());
     client->wake = client->loop_wake = OS_WAKE_NONE;
     r = take_options(client, o);
     if (r == 0)
@@ -210,9 +213,9 @@ static int dial_again(struct vouch_client *client, int64_t deadline, struct vouc
     struct vouch_dial_options options = client->dial;
     if (left < options_time(options.timeout, VOUCH_SECONDS(10)))
         options.timeout = left;
-    pthread_mutex_unlock(&client->link.lock);
+    client_unlock(client);
     int r = vouch_dial(client->address, &options, &conn, error);
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     if (r == 0 && client->closed)
         r = -ESHUTDOWN;
     if (r == 0) {
@@ -244,7 +247,8 @@ static int reconnect(struct vouch_client *client, int64_t deadline, struct vouch
     int r = -ECONNRESET;
     while (!client->closed && session_failure(&client->link.session) != 0) {
         int64_t now = vouch_now();
-        bool busy = client->connecting || client->link.sending || client->driving;
+        bool busy = client->connecting || client->link.sending || client->driving ||
+                    client->pushing;
         if (now >= deadline)
             return r;
         if (!busy && now >= client->reconnect_at) {
@@ -258,8 +262,7 @@ static int reconnect(struct vouch_client *client, int64_t deadline, struct vouch
         }
         /* A thread that leaves the old connection does not say so: look again soon. */
         int64_t until = busy ? now + VOUCH_MILLISECONDS(1) : client->reconnect_at;
-        cond_wait_until(&client->connected, &client->link.lock,
-                        until < deadline ? until : deadline);
+        client_wait_on(client, &client->connected, until < deadline ? until : deadline);
     }
     return client->closed ? -ESHUTDOWN : 0;
 }
@@ -278,14 +281,14 @@ int client_connect(struct vouch_client *client, int64_t deadline, struct vouch_e
 void vouch_client_close(struct vouch_client *client) {
     if (!client || os_process_epoch() != client->epoch)
         return;
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     client->closed = true;
     session_fail(&client->link.session, -ESHUTDOWN);
     vouch_conn_close(client->link.conn);
     client_complete_all(client, -ESHUTDOWN);
     pthread_cond_broadcast(&client->connected);
     client_wake_driver(client);
-    pthread_mutex_unlock(&client->link.lock);
+    client_unlock(client);
 }
 
 /* In a forked child: closes its copies of the descriptors. The memory stays, since another thread
@@ -305,27 +308,28 @@ void vouch_client_free(struct vouch_client *client) {
         return;
     }
     vouch_client_close(client);
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     (void)client_run_callbacks(client);
-    pthread_mutex_unlock(&client->link.lock);
+    client_unlock(client);
     destroy(client);
 }
 
 const struct vouch_identity *vouch_client_get_peer(struct vouch_client *client) {
     const struct vouch_identity *peer = NULL;
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     if (session_failure(&client->link.session) == 0)
         peer = vouch_identity_ref(vouch_conn_get_peer(client->link.conn));
-    pthread_mutex_unlock(&client->link.lock);
+    client_unlock(client);
     return peer;
 }
 
 void vouch_client_get_stats(struct vouch_client *client, struct vouch_client_stats *ret_stats) {
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     *ret_stats = client->stats;
     ret_stats->bytes_sent = client->link.bytes_sent;
     ret_stats->bytes_received = client->link.bytes_received;
-    pthread_mutex_unlock(&client->link.lock);
+    ret_stats->polling = client->polling.stats;
+    client_unlock(client);
 }
 
 struct vouch_pool *vouch_client_get_pool(struct vouch_client *client) {

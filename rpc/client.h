@@ -4,9 +4,12 @@
  * client_drive.c (bytes move).
  *
  * There is one lock, the link's; nothing that waits is done under it. At any time at most one
- * thread *drives*: it polls the socket, reads for all, and completes calls. Threads that wait for
- * replies and do not drive sleep, each on a condition variable of its own; a driver whose own call
- * has ended wakes one of them to drive on.
+ * thread *drives*: it waits for the socket, reads for all, sends what the others have queued, and
+ * completes calls. Threads that wait for replies and do not drive sleep, each on a parker of its
+ * own; a driver whose own call has ended wakes one of them to drive on.
+ *
+ * Who is woken is only noted while the lock is held (client_wake), and woken when it has been let
+ * go of (client_unlock): a thread whose call is done returns without taking the lock.
  */
 #ifndef VOUCH_RPC_CLIENT_H
 #define VOUCH_RPC_CLIENT_H
@@ -15,16 +18,21 @@
 #include <vouch/client.h>
 
 #include "lib/os.h"
+#include "lib/parker.h"
 #include "lib/poller.h"
 #include "rpc/link.h"
 
 #define CLIENT_INTERCEPTORS_MAX 16
 #define CLIENT_IDLE_CALLS_MAX 1024 /* records of asynchronous calls kept for reuse */
 
-/* A thread that waits while another drives. On its stack. */
+/* A thread that waits while another drives. On its stack: whoever has noted it to be woken touches
+ * it until then, so it stays until it has been. */
 struct client_sleeper {
-    struct client_sleeper *next, *previous;
-    pthread_cond_t wake;
+    struct client_sleeper *next, *previous; /* among those who may be told to drive */
+    struct client_sleeper *wake_next;
+    struct parker parker;
+    bool listed;
+    bool waking; /* noted to be woken */
 };
 
 /* A call from begin to end. A blocking one is on its caller's stack, an asynchronous one from the
@@ -37,7 +45,8 @@ struct client_call {
     uint64_t tag;
     uint32_t serial;
     unsigned intercepted; /* interceptors that have seen it begin, and are to see its end */
-    bool done;
+    bool napped;      /* see client_drive */
+    atomic_bool done; /* set last */
     int result;
     size_t request_size;
     uint64_t size;  /* of the message that was too large */
@@ -81,8 +90,13 @@ struct vouch_client {
     unsigned room_waiters;
 
     bool closed, driving;
-    int64_t driving_until;    /* when the driver wakes by itself */
-    struct os_wake wake;      /* wakes the driver */
+    bool napping; /* the driver sleeps in recv, where nobody can wake it */
+    bool pushing; /* a thread waits for the socket to take more, in the driver's stead */
+    bool driver_asleep;        /* in poll(2) */
+    atomic_bool poked;         /* the driver has to look at what has changed */
+    int64_t driving_until;     /* when the driver wakes by itself */
+    struct polling polling;    /* the driver's */
+    struct os_wake wake;       /* wakes the driver from poll(2) */
     struct os_wake loop_wake; /* wakes a foreign loop */
     struct poller *loop;      /* socket and wake as one descriptor; NULL until get_fd */
     int64_t loop_until;       /* when a foreign loop wakes by itself, as it was told last */
@@ -92,8 +106,11 @@ struct vouch_client {
     struct client_call *flight; /* all calls in flight */
     size_t async_count;         /* asynchronous calls whose callback has not begun */
     struct client_queue ended;  /* asynchronous calls that wait for their callback */
+    bool processing;            /* a foreign loop's thread is in vouch_client_process */
     struct client_sleeper *sleepers;
+    struct client_sleeper *handed; /* told to drive, and not there yet */
     struct client_sleeper *waiter; /* the thread in vouch_client_wait, when it sleeps */
+    struct client_sleeper *wakes, *last_wake; /* noted by client_wake */
     struct client_call *idle;
     size_t idle_count;
     uint32_t serial;
@@ -121,34 +138,55 @@ int client_run_callbacks(struct vouch_client *client);
 
 /* ---- client_drive.c ---- */
 
+/* The lock. Unlocking wakes those who were noted meanwhile. */
+void client_lock(struct vouch_client *client);
+void client_unlock(struct vouch_client *client);
+void client_wake(struct vouch_client *client, struct client_sleeper *sleeper); /* lock held */
+/* Waits on a condition variable of the client's, or wakes those who were noted first. Spurious
+ * wake-ups are usual. */
+void client_wait_on(struct vouch_client *client, pthread_cond_t *cond, int64_t deadline);
+
 /* Drives once: waits until something can be read (or written, where that is wanted), `deadline`, or
- * a wake-up, and deals with it. Lock held, let go of meanwhile; nobody may be driving. */
-void client_drive(struct vouch_client *client, int64_t deadline);
+ * a wake-up, and deals with it. `call`: the driver's own, if that is all that it waits for. Lock
+ * held, let go of meanwhile; nobody may be driving. */
+void client_drive(struct vouch_client *client, int64_t deadline, struct client_call *call);
 
 /* link_flush, and tells those who wait for room. Lock held, let go of meanwhile. */
 void client_flush(struct vouch_client *client);
+
+/* Has what was queued sent: by this thread, or by a driver who is awake anyway. Lock held, let go
+ * of meanwhile. */
+void client_send(struct vouch_client *client);
+
+/* Where the driver can't be woken and the socket is full: waits for it to take more, and sends.
+ * False: there is no such need. Lock held, let go of meanwhile. */
+bool client_push(struct vouch_client *client, int64_t deadline);
 
 /* Waits until a call may be queued, `deadline`, or the end of the connection. Lock held, let go of
  * meanwhile. */
 void client_wait_for_room(struct vouch_client *client, int64_t deadline);
 
 /* Ends what is past its deadline. Lock held. */
-void client_expire(struct vouch_client *client);
+void client_expire(struct vouch_client *client, int64_t now);
 
 /* Deals with the messages that have arrived. Lock held, by the driver. */
-void client_take_messages(struct vouch_client *client);
+void client_take_messages(struct vouch_client *client, int64_t now);
 
-/* Sleeps until `deadline`, or somebody wakes this thread, as a member of those who may be chosen to
- * drive. Lock held. */
-void client_sleep(struct vouch_client *client, struct client_sleeper *sleeper, int64_t deadline);
+/* Sleeps until `deadline`, or somebody wakes this thread, as one of those who may be told to drive.
+ * Lock held. True: `call` (may be NULL) is done, and the lock is *not* held. */
+bool client_sleep(struct vouch_client *client, struct client_sleeper *sleeper, int64_t deadline,
+                  struct client_call *call);
+
+/* Its call has ended: it need not drive. Lock held. */
+void client_unlist(struct vouch_client *client, struct client_sleeper *sleeper);
 
 /* This thread does not drive any more: wakes another to, if nobody does and somebody waits. Lock
  * held. */
 void client_hand_over(struct vouch_client *client);
 
-/* A call with this deadline has begun: who drives, or a foreign loop, must not sleep past it, and
- * must know when the socket is full. Lock held. */
-void client_wake_for(struct vouch_client *client, int64_t deadline);
+/* A call has begun: who drives, or a foreign loop, must not sleep past its deadline, and must know
+ * when the socket is full. Lock held. */
+void client_wake_for(struct vouch_client *client, const struct client_call *call);
 
 /* Something changed that the driver, or the foreign loop, has to know of. Lock held. */
 void client_wake_driver(struct vouch_client *client);

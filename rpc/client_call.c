@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "lib/clock.h"
-#include "lib/cond.h"
 #include "lib/error.h"
 #include "lib/mem.h"
 #include "lib/options.h"
@@ -53,19 +52,38 @@ static struct client_call *queue_pop(struct client_queue *queue) {
     return call;
 }
 
+static void count_result(struct vouch_client *client, int result) {
+    if (result == 0)
+        client->stats.replies++;
+    else if (result > 0)
+        client->stats.remote_errors++;
+    else
+        client->stats.local_errors++;
+}
+
+static void complete_async(struct vouch_client *client, struct client_call *call) {
+    bool first = !client->ended.head;
+    queue_push(&client->ended, call);
+    if (client->waiter)
+        client_wake(client, client->waiter);
+    if (client->loop && first && !client->processing)
+        os_wake_raise(&client->loop_wake);
+}
+
 void client_complete(struct vouch_client *client, struct client_call *call, int result) {
     leave(client, call);
     call->result = result;
-    call->done = true;
     if (call->callback) {
-        queue_push(&client->ended, call);
-        if (client->waiter)
-            pthread_cond_signal(&client->waiter->wake);
-        if (client->loop)
-            os_wake_raise(&client->loop_wake);
-    } else if (call->sleeper) {
-        pthread_cond_signal(&call->sleeper->wake);
+        complete_async(client, call);
+        return;
     }
+    count_result(client, result);
+    if (call->sleeper) {
+        client_unlist(client, call->sleeper);
+        client_wake(client, call->sleeper);
+    }
+    /* The last touch: a thread that has been woken for another reason may see this and be gone. */
+    atomic_store_explicit(&call->done, true, memory_order_release);
 }
 
 void client_complete_all(struct vouch_client *client, int result) {
@@ -103,9 +121,9 @@ static void record_put(struct vouch_client *client, struct client_call *call) {
 
 /* A server that closes without a word has not admitted us, or has died: it can't say which. */
 static const char *how_it_is_gone(struct vouch_client *client) {
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     bool silent = client->link.bytes_received == 0;
-    pthread_mutex_unlock(&client->link.lock);
+    client_unlock(client);
     return silent ? "the server closed the connection without a word: it may not admit us"
                   : "the server is gone";
 }
@@ -163,20 +181,13 @@ static int run_before(struct vouch_client *client, struct client_call *call) {
 }
 
 static void run_after(struct vouch_client *client, struct client_call *call, int result) {
+    if (call->intercepted == 0)
+        return;
     struct vouch_call_info info = info_of(call);
     int64_t elapsed = vouch_now() - call->begun;
     for (size_t i = call->intercepted; i-- > 0;)
         if (client->interceptors[i].after)
             client->interceptors[i].after(client->interceptors[i].context, &info, result, elapsed);
-}
-
-static void count_result(struct vouch_client *client, int result) {
-    if (result == 0)
-        client->stats.replies++;
-    else if (result > 0)
-        client->stats.remote_errors++;
-    else
-        client->stats.local_errors++;
 }
 
 void vouch_reply_release(struct vouch_reply *reply) {
@@ -185,6 +196,11 @@ void vouch_reply_release(struct vouch_reply *reply) {
 }
 
 /* ---- begin ---- */
+
+/* Of which client this thread runs callbacks. The calls that they begin leave together at the end,
+ * or when they have come to CALLBACK_OUTPUT bytes. */
+static _Thread_local const struct vouch_client *in_callbacks;
+#define CALLBACK_OUTPUT ((size_t)64 * 1024)
 
 static int64_t deadline_of(const struct vouch_client *client,
                            const struct vouch_call_options *options, int64_t now) {
@@ -213,7 +229,7 @@ static int prepare(struct vouch_client *client, struct client_call *call, const 
 static int reserve_call(struct vouch_client *client, struct client_call *call, const char *method,
                         struct vouch_buffer *body) {
     struct session *session = &client->link.session;
-    session->wall_offset = clock_wall_now() - call->begun;
+    link_update_clock(&client->link, call->begun);
     call->limit = session_max_send(session);
     if (!body)
         return session_ping(session, &call->slot, call->deadline);
@@ -233,7 +249,7 @@ static int64_t connect_deadline(const struct client_call *call) {
 static int start(struct vouch_client *client, struct client_call *call, const char *method,
                  struct vouch_buffer *body, struct vouch_error *error) {
     client->stats.calls++;
-    int r = call->deadline <= vouch_now() ? -ETIMEDOUT : 0;
+    int r = call->deadline <= call->begun ? -ETIMEDOUT : 0;
     if (r == 0 && client->loop_is_socket && !call->callback)
         r = -ENOTSUP;
     if (r == 0)
@@ -255,38 +271,44 @@ static int start(struct vouch_client *client, struct client_call *call, const ch
         return r;
     call->serial = ++client->serial;
     enter(client, call);
-    client_flush(client);
-    client_wake_for(client, call->deadline);
+    if (in_callbacks != client || client->link.session.out_bytes >= CALLBACK_OUTPUT)
+        client_send(client);
+    client_wake_for(client, call);
     return 0;
 }
 
 /* ---- blocking calls ---- */
 
-static void await(struct vouch_client *client, struct client_call *call) {
+/* Until the call is done. Lock held; true: it is not any more. */
+static bool await(struct vouch_client *client, struct client_call *call) {
     struct client_sleeper self;
-    bool can_sleep = false;
-    while (!call->done) {
-        client_expire(client);
-        if (call->done)
-            break;
+    bool gone = false;
+    while (!gone && !atomic_load_explicit(&call->done, memory_order_relaxed)) {
         if (!client->driving) {
-            client_drive(client, call->deadline);
+            client_drive(client, call->deadline, call);
             continue;
         }
-        if (!can_sleep) {
-            if (cond_init(&self.wake) < 0) {
+        if (client_push(client, call->deadline))
+            continue;
+        if (!call->sleeper) {
+            self = (struct client_sleeper){0};
+            int r = parker_init(&self.parker);
+            if (r < 0) {
                 session_abandon(&client->link.session, &call->slot);
-                client_complete(client, call, -ENOMEM);
+                client_complete(client, call, r);
                 break;
             }
-            can_sleep = true;
             call->sleeper = &self;
         }
-        client_sleep(client, &self, call->deadline);
+        gone = client_sleep(client, &self, call->deadline, call);
+        if (!gone)
+            client_expire(client, vouch_now());
     }
-    client_hand_over(client);
-    if (can_sleep)
-        pthread_cond_destroy(&self.wake);
+    if (!gone)
+        client_hand_over(client);
+    if (call->sleeper)
+        parker_deinit(&self.parker);
+    return gone;
 }
 
 static int finish(struct vouch_client *client, struct client_call *call, int result,
@@ -313,14 +335,15 @@ static int call_and_wait(struct vouch_client *client, const char *method, struct
         vouch_buffer_unref(body);
         return finish(client, &call, r, ret_reply, ret_error, false);
     }
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     r = start(client, &call, method, ping ? NULL : body, &dial_error);
-    if (r == 0) {
-        await(client, &call);
+    bool gone = r == 0 && await(client, &call);
+    if (r < 0)
+        count_result(client, r);
+    else
         r = call.result;
-    }
-    count_result(client, r);
-    pthread_mutex_unlock(&client->link.lock);
+    if (!gone)
+        client_unlock(client);
     bool told = dial_error.code != 0 && dial_error.code == r;
     if (told && ret_error)
         *ret_error = dial_error;
@@ -405,7 +428,7 @@ static int start_async(struct vouch_client *client, struct client_call *call,
         run_after(client, call, r);
         return r;
     }
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     r = start(client, call, call->method, request, NULL);
     if (r < 0) {
         count_result(client, r);
@@ -414,16 +437,16 @@ static int start_async(struct vouch_client *client, struct client_call *call,
         if (ret_id)
             *ret_id = (uint64_t)call->serial << 32 | call->slot.node.id;
     }
-    pthread_mutex_unlock(&client->link.lock);
+    client_unlock(client);
     if (r < 0)
         run_after(client, call, r);
     return r;
 }
 
 static struct client_call *new_record(struct vouch_client *client, const char *method) {
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     struct client_call *call = record_get(client);
-    pthread_mutex_unlock(&client->link.lock);
+    client_unlock(client);
     if (!call)
         return NULL;
     size_t size = method ? strnlen(method, sizeof(call->method_copy) - 1) : 0;
@@ -453,9 +476,9 @@ int vouch_client_call_async_buffer(struct vouch_client *client, const char *meth
     call->context = context;
     r = start_async(client, call, request, options, ret_id);
     if (r < 0) {
-        pthread_mutex_lock(&client->link.lock);
+        client_lock(client);
         record_put(client, call);
-        pthread_mutex_unlock(&client->link.lock);
+        client_unlock(client);
     }
     return r;
 }
@@ -487,19 +510,24 @@ int client_run_callbacks(struct vouch_client *client) {
     /* Those that have ended by now: what the callbacks start is for the next time. */
     struct client_queue ended = client->ended;
     client->ended = (struct client_queue){0};
+    const struct vouch_client *outer = in_callbacks; /* a callback may run those of another client */
     struct client_call *call;
     int count = 0;
+    in_callbacks = client;
     while ((call = queue_pop(&ended))) {
         client->async_count--;
         count_result(client, call->result);
-        pthread_mutex_unlock(&client->link.lock);
+        client_unlock(client);
         run_callback(client, call);
-        pthread_mutex_lock(&client->link.lock);
+        client_lock(client);
         record_put(client, call);
         count++;
     }
+    in_callbacks = outer;
+    if (count > 0)
+        client_send(client);
     if (client->async_count == 0 && client->waiter)
-        pthread_cond_signal(&client->waiter->wake); /* it waits for nothing any more */
+        client_wake(client, client->waiter); /* it waits for nothing any more */
     return count;
 }
 
@@ -519,7 +547,7 @@ size_t vouch_client_cancel(struct vouch_client *client, uint64_t tag) {
     size_t count = 0;
     if (tag == 0 || os_process_epoch() != client->epoch)
         return 0;
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     for (struct client_call *call = client->flight, *next; call; call = next) {
         next = call->next;
         if (call->tag != tag)
@@ -529,14 +557,14 @@ size_t vouch_client_cancel(struct vouch_client *client, uint64_t tag) {
     }
     if (count > 0)
         cancelled(client);
-    pthread_mutex_unlock(&client->link.lock);
+    client_unlock(client);
     return count;
 }
 
 int vouch_client_cancel_id(struct vouch_client *client, uint64_t id) {
     if (os_process_epoch() != client->epoch)
         return -ECHILD;
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     struct client_call *call =
         (struct client_call *)idtable_find(&client->link.session.calls, (uint32_t)id);
     int r = call && call->serial == id >> 32 ? 0 : -ENOENT;
@@ -544,6 +572,6 @@ int vouch_client_cancel_id(struct vouch_client *client, uint64_t id) {
         cancel(client, call);
         cancelled(client);
     }
-    pthread_mutex_unlock(&client->link.lock);
+    client_unlock(client);
     return r;
 }

@@ -16,6 +16,46 @@ static int64_t earlier(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+/* ---- the lock, and those who are woken when it is let go of ---- */
+
+void client_lock(struct vouch_client *client) {
+    pthread_mutex_lock(&client->link.lock);
+}
+
+void client_unlock(struct vouch_client *client) {
+    struct client_sleeper *sleeper = client->wakes;
+    client->wakes = client->last_wake = NULL;
+    pthread_mutex_unlock(&client->link.lock);
+    while (sleeper) {
+        struct client_sleeper *next = sleeper->wake_next;
+        parker_unpark(&sleeper->parker);
+        sleeper = next;
+    }
+}
+
+void client_wake(struct vouch_client *client, struct client_sleeper *sleeper) {
+    if (sleeper->waking)
+        return;
+    sleeper->waking = true;
+    sleeper->wake_next = NULL;
+    if (client->last_wake)
+        client->last_wake->wake_next = sleeper;
+    else
+        client->wakes = sleeper;
+    client->last_wake = sleeper;
+}
+
+void client_wait_on(struct vouch_client *client, pthread_cond_t *cond, int64_t deadline) {
+    if (!client->wakes) {
+        cond_wait_until(cond, &client->link.lock, deadline);
+        return;
+    }
+    client_unlock(client);
+    client_lock(client);
+}
+
+/* ---- output ---- */
+
 void client_flush(struct vouch_client *client) {
     link_flush(&client->link);
     if (client->room_waiters == 0 || session_output_full(&client->link.session))
@@ -24,18 +64,40 @@ void client_flush(struct vouch_client *client) {
     client_wake_driver(client); /* who may be one of them */
 }
 
+void client_send(struct vouch_client *client) {
+    if (client->driving && !client->driver_asleep && !client->napping)
+        atomic_store(&client->poked, true);
+    else
+        client_flush(client);
+}
+
+bool client_push(struct vouch_client *client, int64_t deadline) {
+    struct link *link = &client->link;
+    if (!client->driving || !client->napping || client->pushing || !link_wants_output(link))
+        return false;
+    client->pushing = true;
+    client_unlock(client);
+    (void)!conn_poll(link->conn, POLLOUT, deadline); /* the caller looks at what has become of it */
+    client_lock(client);
+    client->pushing = false;
+    client_flush(client);
+    return true;
+}
+
 void client_wait_for_room(struct vouch_client *client, int64_t deadline) {
     struct session *session = &client->link.session;
     client->room_waiters++;
     while (session_failure(session) == 0 && session_output_full(session) &&
            vouch_now() < deadline) {
-        if (client->driving)
-            cond_wait_until(&client->room, &client->link.lock, deadline);
-        else
-            client_drive(client, deadline);
+        if (!client->driving)
+            client_drive(client, deadline, NULL);
+        else if (!client_push(client, deadline))
+            client_wait_on(client, &client->room, deadline);
     }
     client->room_waiters--;
 }
+
+/* ---- input ---- */
 
 static void take_reply(struct vouch_client *client, const struct session_event *event) {
     struct client_call *call = (struct client_call *)event->slot;
@@ -53,19 +115,18 @@ static void take_reply(struct vouch_client *client, const struct session_event *
     client_complete(client, call, event->result);
 }
 
-void client_take_messages(struct vouch_client *client) {
+void client_take_messages(struct vouch_client *client, int64_t now) {
     struct session_event event;
     int r;
-    while ((r = session_next(&client->link.session, vouch_now(), &event)) == 1)
+    while ((r = session_next(&client->link.session, now, &event)) == 1)
         take_reply(client, &event);
     if (r < 0)
         client_complete_all(client, r);
 }
 
-void client_expire(struct vouch_client *client) {
+void client_expire(struct vouch_client *client, int64_t now) {
     struct session_event event;
     int r;
-    int64_t now = vouch_now();
     if (session_deadline(&client->link.session) > now)
         return;
     while ((r = session_expire(&client->link.session, now, &event)) == 1)
@@ -77,80 +138,190 @@ void client_expire(struct vouch_client *client) {
         client_wake_driver(client); /* who may be another thread, waiting for input only */
 }
 
-/* Reads what is there and deals with it. Called without the lock, returns with it. */
-static void read_available(struct vouch_client *client) {
-    bool full = true;
-    int r = 1;
-    for (int i = 0; i < DRIVE_RECEIVES && full && r > 0; i++) {
-        r = link_receive(&client->link, &full);
-        pthread_mutex_lock(&client->link.lock);
-        client_take_messages(client);
-        pthread_mutex_unlock(&client->link.lock);
-    }
-    pthread_mutex_lock(&client->link.lock);
-    client_flush(client); /* pongs, and cancels that waited for the server's hello */
-    if (client->link.broken && r == 0) {
-        /* It does not take our bytes any more, and has said all that it had to say. */
-        session_fail(&client->link.session, -ECONNRESET);
-        client_complete_all(client, -ECONNRESET);
-    }
+/* ---- driving ---- */
+
+/* Sleeping in recv costs one system call less than poll(2), but nobody can wake who does: not for
+ * calls that may be cancelled, or have little time left, or beside asynchronous ones, which count
+ * on a driver who hears of them. Blocking callers see to their deadlines and their output by
+ * themselves. A nap without a result is not repeated. */
+static bool may_nap(const struct vouch_client *client, const struct client_call *call) {
+    return call && call->tag == 0 && !call->napped && client->async_count == 0 && !client->loop &&
+           !link_wants_output(&client->link) && client->room_waiters == 0 &&
+           client->driving_until - client->polling.looked >= 2 * CONN_NAP;
 }
 
-void client_drive(struct vouch_client *client, int64_t deadline) {
+static ssize_t nap(struct vouch_client *client, const struct iovec *space,
+                   struct client_call *call) {
+    client->napping = true;
+    client_unlock(client);
+    ssize_t got = conn_recv_nap(client->link.conn, space->iov_base, space->iov_len);
+    call->napped = got == -EAGAIN;
+    return got;
+}
+
+static ssize_t sleep_in_poll(struct vouch_client *client, const struct iovec *space) {
     struct link *link = &client->link;
-    short interest = POLLIN;
-    if (link_wants_output(link))
-        interest |= POLLOUT;
+    short interest = link_wants_output(link) ? POLLIN | POLLOUT : POLLIN;
     struct pollfd fds[2] = {
         {.fd = vouch_conn_get_fd(link->conn), .events = interest},
         {.fd = client->wake.read_fd, .events = POLLIN},
     };
-    client->driving = true;
-    client->driving_until = earlier(deadline, session_deadline(&link->session));
-    int timeout = link->broken ? 0 : clock_poll_timeout(vouch_now(), client->driving_until);
-    pthread_mutex_unlock(&link->lock);
-
+    int timeout = clock_poll_timeout(client->polling.looked, client->driving_until);
+    client->driver_asleep = true;
+    client_unlock(client);
     (void)poll(fds, 2, timeout); /* a signal is a wake-up like any other */
     if (fds[1].revents)
         os_wake_clear(&client->wake);
-    if ((fds[0].revents & ~POLLOUT) != 0 || timeout == 0)
-        read_available(client);
-    else
-        pthread_mutex_lock(&link->lock);
-    if (fds[0].revents & POLLOUT)
-        client_flush(client);
-    client_expire(client);
+    if ((fds[0].revents & ~POLLOUT) == 0)
+        return -EAGAIN;
+    return conn_recv_now(link->conn, space->iov_base, space->iov_len);
+}
+
+/* What the others have left to the driver goes out before it sleeps. Returns without the lock, as
+ * the two above do. */
+static ssize_t sleep_for_bytes(struct vouch_client *client, const struct iovec *space,
+                               struct client_call *call) {
+    client_lock(client);
+    client_flush(client);
+    if (atomic_load(&client->poked) || client->link.broken) {
+        client_unlock(client);
+        return -EAGAIN;
+    }
+    ssize_t got = may_nap(client, call) ? nap(client, space, call) : sleep_in_poll(client, space);
+    polling_slept(&client->polling, vouch_now());
+    return got;
+}
+
+/* Bytes, waiting for them until driving_until. The lock is let go of meanwhile. */
+static ssize_t wait_for_bytes(struct vouch_client *client, const struct iovec *space,
+                              struct client_call *call) {
+    bool may_wait = client->driving_until > 0 && !client->link.broken;
+    ssize_t got;
+    client_unlock(client);
+    if (may_wait) {
+        got = link_look(&client->link, &client->polling, &client->poked, space);
+        if (got == -EAGAIN && !atomic_load(&client->poked))
+            got = sleep_for_bytes(client, space, call);
+    } else {
+        got = conn_recv_now(client->link.conn, space->iov_base, space->iov_len);
+    }
+    client_lock(client);
+    client->driver_asleep = client->napping = false;
+    return got;
+}
+
+/* Reads what is there and deals with it, after waiting for the first bytes. 0: nothing had come. */
+static int read_replies(struct vouch_client *client, struct client_call *call, int64_t *ret_now) {
+    struct link *link = &client->link;
+    struct iovec space;
+    ssize_t got = 0;
+    int r = 0;
+    for (int i = 0; i < DRIVE_RECEIVES; i++) {
+        if (link_space(link, &space) < 0)
+            break; /* client_take_messages tells why */
+        if (i == 0) {
+            got = wait_for_bytes(client, &space, call);
+        } else {
+            client_unlock(client);
+            got = conn_recv_now(link->conn, space.iov_base, space.iov_len);
+            client_lock(client);
+        }
+        *ret_now = vouch_now();
+        r = link_received(link, got, *ret_now);
+        client_take_messages(client, *ret_now);
+        if (r <= 0 || (size_t)got < space.iov_len)
+            return i == 0 ? r : 1;
+    }
+    if (session_failure(&link->session) != 0)
+        client_take_messages(client, *ret_now);
+    return 1;
+}
+
+void client_drive(struct vouch_client *client, int64_t deadline, struct client_call *call) {
+    struct link *link = &client->link;
+    int64_t now = 0;
+    client->driving = true;
+    atomic_store(&client->poked, false);
+    client->driving_until = earlier(deadline, session_deadline(&link->session));
+    int r = read_replies(client, call, &now);
+    client_flush(client); /* what others left, pongs, cancels that waited for the server's hello */
+    if (link->broken && r == 0) {
+        /* It does not take our bytes any more, and has said all that it had to say. */
+        session_fail(&link->session, -ECONNRESET);
+        client_complete_all(client, -ECONNRESET);
+    }
+    client_expire(client, now);
     client->driving = false;
 }
 
-void client_sleep(struct vouch_client *client, struct client_sleeper *sleeper, int64_t deadline) {
-    sleeper->previous = NULL;
-    sleeper->next = client->sleepers;
-    if (sleeper->next)
-        sleeper->next->previous = sleeper;
-    client->sleepers = sleeper;
+/* ---- sleeping while another drives ---- */
 
-    cond_wait_until(&sleeper->wake, &client->link.lock, deadline);
-
+void client_unlist(struct vouch_client *client, struct client_sleeper *sleeper) {
+    if (!sleeper->listed)
+        return;
+    sleeper->listed = false;
     if (sleeper->previous)
         sleeper->previous->next = sleeper->next;
     else
         client->sleepers = sleeper->next;
     if (sleeper->next)
         sleeper->next->previous = sleeper->previous;
+    if (client->handed == sleeper) {
+        client->handed = NULL;
+        client_hand_over(client);
+    }
+}
+
+static void enlist(struct vouch_client *client, struct client_sleeper *sleeper) {
+    sleeper->previous = NULL;
+    sleeper->next = client->sleepers;
+    if (sleeper->next)
+        sleeper->next->previous = sleeper;
+    client->sleepers = sleeper;
+    sleeper->listed = true;
+}
+
+static bool is_done(const struct client_call *call) {
+    return call && atomic_load_explicit(&call->done, memory_order_acquire);
+}
+
+bool client_sleep(struct vouch_client *client, struct client_sleeper *sleeper, int64_t deadline,
+                  struct client_call *call) {
+    enlist(client, sleeper);
+    client_unlock(client);
+    bool woken = parker_park(&sleeper->parker, deadline);
+    if (woken && is_done(call))
+        return true;
+    client_lock(client);
+    if (!woken && sleeper->waking) { /* who noted us is about to touch the parker */
+        client_unlock(client);
+        (void)parker_park(&sleeper->parker, VOUCH_FOREVER);
+        if (is_done(call))
+            return true;
+        client_lock(client);
+    }
+    sleeper->waking = false;
+    if (client->handed == sleeper)
+        client->handed = NULL; /* here we are */
+    client_unlist(client, sleeper);
+    return false;
 }
 
 void client_hand_over(struct vouch_client *client) {
-    if (client->driving)
-        return;
-    if (client->sleepers)
-        pthread_cond_signal(&client->sleepers->wake);
-    else if (client->room_waiters > 0)
+    struct client_sleeper *next = client->sleepers;
+    if (client->driving) {
+        if (client->napping && !client->pushing && next && link_wants_output(&client->link))
+            client_wake(client, next); /* to push */
+    } else if (next) {
+        if (!client->handed)
+            client_wake(client, client->handed = next);
+    } else if (client->room_waiters > 0) {
         pthread_cond_signal(&client->room);
-    else if (client->loop)
+    } else if (client->loop) {
         os_wake_raise(&client->loop_wake);
-    else
+    } else {
         session_pause(&client->link.session);
+    }
 }
 
 /* A loop that runs on this thread asks for its timeout before it waits. */
@@ -159,17 +330,21 @@ static bool loop_oversleeps(const struct vouch_client *client, int64_t deadline)
            !pthread_equal(client->loop_thread, pthread_self());
 }
 
-void client_wake_for(struct vouch_client *client, int64_t deadline) {
-    bool driver_oversleeps = client->driving && deadline < client->driving_until;
+void client_wake_for(struct vouch_client *client, const struct client_call *call) {
+    int64_t deadline = call->deadline; /* that of a blocking one is its caller's business */
+    bool driver_oversleeps =
+        call->callback && client->driving && deadline < client->driving_until;
     if (driver_oversleeps || client->link.blocked || client->link.broken ||
         loop_oversleeps(client, deadline))
         client_wake_driver(client);
 }
 
 void client_wake_driver(struct vouch_client *client) {
-    if (client->driving)
-        os_wake_raise(&client->wake);
-    else if (client->loop)
+    if (client->driving) {
+        atomic_store(&client->poked, true);
+        if (client->driver_asleep)
+            os_wake_raise(&client->wake);
+    } else if (client->loop)
         os_wake_raise(&client->loop_wake);
 }
 
@@ -215,32 +390,32 @@ static int loop_start(struct vouch_client *client) {
 int vouch_client_get_fd(struct vouch_client *client) {
     if (os_process_epoch() != client->epoch)
         return -ECHILD;
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     int r = 0;
     if (!client->loop && !client->loop_is_socket)
         r = loop_start(client);
     if (r == 0)
         r = client->loop ? poller_fd(client->loop) : vouch_conn_get_fd(client->link.conn);
-    pthread_mutex_unlock(&client->link.lock);
+    client_unlock(client);
     return r;
 }
 
 short vouch_client_get_events(struct vouch_client *client) {
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     short events = POLLIN;
     if (client->loop_is_socket && link_wants_output(&client->link))
         events |= POLLOUT;
-    pthread_mutex_unlock(&client->link.lock);
+    client_unlock(client);
     return events;
 }
 
 int64_t vouch_client_get_timeout(struct vouch_client *client) {
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     int64_t deadline = session_deadline(&client->link.session), now = vouch_now();
     bool ready = client->ended.head || client->link.broken;
     client->loop_until = deadline;
     client->loop_thread = pthread_self();
-    pthread_mutex_unlock(&client->link.lock);
+    client_unlock(client);
     if (ready || deadline <= now)
         return 0;
     return deadline == VOUCH_FOREVER ? VOUCH_FOREVER : deadline - now;
@@ -264,41 +439,50 @@ static int loop_result(struct vouch_client *client, int callbacks) {
 int vouch_client_process(struct vouch_client *client) {
     if (os_process_epoch() != client->epoch)
         return -ECHILD;
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     loop_drain(client);
+    client->processing = true;
     if (!client->driving && session_failure(&client->link.session) == 0)
-        client_drive(client, 0);
+        client_drive(client, 0, NULL);
+    else
+        client_expire(client, vouch_now());
     int callbacks = client_run_callbacks(client);
+    client->processing = false;
     if (!client->driving && (client->sleepers || client->room_waiters > 0))
         client_hand_over(client);
     int r = client->loop ? loop_arm(client, false) : 0;
     if (r == 0)
         r = loop_result(client, callbacks);
-    pthread_mutex_unlock(&client->link.lock);
+    client_unlock(client);
     return r;
 }
 
 static int wait_once(struct vouch_client *client, struct client_sleeper *self, int64_t deadline) {
-    if (vouch_now() >= deadline)
+    int64_t now = vouch_now();
+    if (now >= deadline)
         return -ETIMEDOUT;
+    client_expire(client, now);
+    if (client->ended.head || client->async_count == 0)
+        return 0;
     if (!client->driving) {
-        client_drive(client, deadline);
+        client_drive(client, deadline, NULL);
         return 0;
     }
     client->waiter = self;
-    client_sleep(client, self, deadline);
+    int64_t next = session_deadline(&client->link.session); /* who drives may be napping */
+    (void)client_sleep(client, self, earlier(next, deadline), NULL);
     client->waiter = NULL;
     return 0;
 }
 
 int vouch_client_wait(struct vouch_client *client, int64_t deadline) {
-    struct client_sleeper self;
+    struct client_sleeper self = {0};
     if (os_process_epoch() != client->epoch)
         return -ECHILD;
-    int r = cond_init(&self.wake);
+    int r = parker_init(&self.parker);
     if (r < 0)
         return r;
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     int callbacks = 0;
     /* On a dead connection nothing is left to come: other threads run the callbacks that remain. */
     while (r == 0 && (callbacks = client_run_callbacks(client)) == 0 && client->async_count > 0 &&
@@ -307,7 +491,7 @@ int vouch_client_wait(struct vouch_client *client, int64_t deadline) {
     client_hand_over(client);
     if (r == 0)
         r = loop_result(client, callbacks);
-    pthread_mutex_unlock(&client->link.lock);
-    pthread_cond_destroy(&self.wake);
+    client_unlock(client);
+    parker_deinit(&self.parker);
     return r;
 }

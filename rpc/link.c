@@ -5,9 +5,12 @@
 
 #include "lib/clock.h"
 #include "lib/conn.h"
+#include "lib/os.h"
 
 /* Pieces in one sendmsg. */
 #define LINK_PIECES 64
+/* A wall clock that is set is noticed within this time. */
+#define LINK_CLOCK_FRESH VOUCH_MILLISECONDS(5)
 
 void link_flush(struct link *link) {
     struct iovec pieces[LINK_PIECES];
@@ -40,26 +43,65 @@ void link_flush(struct link *link) {
     link->sending = false;
 }
 
-int link_receive(struct link *link, bool *ret_full) {
-    uint8_t *space;
+int link_space(struct link *link, struct iovec *ret_space) {
+    uint8_t *space = NULL;
     size_t room = 0;
-    pthread_mutex_lock(&link->lock);
     int r = session_space(&link->session, &space, &room);
-    pthread_mutex_unlock(&link->lock);
-    ssize_t got = r < 0 ? 0 : conn_recv_now(link->conn, space, room);
+    if (r < 0)
+        session_fail(&link->session, r);
+    *ret_space = (struct iovec){space, room};
+    return r;
+}
 
-    pthread_mutex_lock(&link->lock);
-    if (r == 0) {
-        int64_t now = vouch_now();
-        link->session.wall_offset = clock_wall_now() - now;
+ssize_t link_look(struct link *link, struct polling *polling, const atomic_bool *stop,
+                  const struct iovec *space) {
+    ssize_t got = conn_recv_now(link->conn, space->iov_base, space->iov_len);
+    if (got != -EAGAIN)
+        return got;
+    int64_t now = vouch_now();
+    if (polling_begin(polling, now) <= now)
+        return got;
+    while (got == -EAGAIN && polling_goes_on(polling, now) && !(stop && atomic_load(stop))) {
+        os_relax();
+        got = conn_recv_now(link->conn, space->iov_base, space->iov_len);
+        now = vouch_now();
+    }
+    polling_end(polling, now, got != -EAGAIN);
+    return got;
+}
+
+void link_update_clock(struct link *link, int64_t now) {
+    if (now < link->clock_until)
+        return;
+    link->clock_until = clock_add(now, LINK_CLOCK_FRESH);
+    link->session.wall_offset = clock_wall_now() - now;
+}
+
+int link_received(struct link *link, ssize_t got, int64_t now) {
+    int r = got > 0 ? (int)got : (int)(got == -EAGAIN ? 0 : (got == 0 ? -ECONNRESET : got));
+    if (session_failure(&link->session) == 0) {
+        link_update_clock(link, now);
         session_commit(&link->session, got > 0 ? (size_t)got : 0, now);
-        r = got > 0 ? (int)got : (int)(got == -EAGAIN ? 0 : (got == 0 ? -ECONNRESET : got));
     }
     if (got > 0)
         link->bytes_received += (uint64_t)got;
     if (r < 0)
         session_fail(&link->session, r);
+    return r;
+}
+
+int link_receive(struct link *link, bool *ret_full) {
+    struct iovec space;
+    *ret_full = false;
+    pthread_mutex_lock(&link->lock);
+    int r = link_space(link, &space);
     pthread_mutex_unlock(&link->lock);
-    *ret_full = got > 0 && (size_t)got == room;
+    if (r < 0)
+        return r;
+    ssize_t got = conn_recv_now(link->conn, space.iov_base, space.iov_len);
+    pthread_mutex_lock(&link->lock);
+    r = link_received(link, got, vouch_now());
+    pthread_mutex_unlock(&link->lock);
+    *ret_full = got > 0 && (size_t)got == space.iov_len;
     return r;
 }

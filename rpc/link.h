@@ -11,9 +11,11 @@
 #define VOUCH_RPC_LINK_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <vouch/conn.h>
 
+#include "lib/polling.h"
 #include "rpc/session.h"
 
 struct link {
@@ -24,6 +26,7 @@ struct link {
     bool blocked; /* the socket was full: flush again when it is writable */
     bool corked;  /* a batch is being answered: whoever corked flushes at its end */
     bool broken;  /* sending failed; what has arrived can still be read */
+    int64_t clock_until; /* the session's wall_offset is fresh until then */
     uint64_t bytes_sent, bytes_received;
 };
 
@@ -32,10 +35,26 @@ struct link {
  * returns at once. */
 void link_flush(struct link *link);
 
-/* One recv into the session, without waiting. > 0: bytes; 0: nothing there now; negative: the
- * session has failed (-ECONNRESET at the end of file). `ret_full` says that there may be more.
- * Called without the lock, by the thread that owns reading. */
+/* Reading, by the thread that owns it: where the next bytes go (with the lock held), how to get
+ * them (without it), and what became of them (with it).
+ *
+ * link_space: 0 or the session's failure, -ENOMEM among them. */
+int link_space(struct link *link, struct iovec *ret_space);
+/* Looks for bytes, for as long as `polling` allows and `stop` (may be NULL) is not raised, at least
+ * once. As conn_recv_now. */
+ssize_t link_look(struct link *link, struct polling *polling, const atomic_bool *stop,
+                  const struct iovec *space);
+/* Takes what conn_recv_now and its like returned. > 0: bytes; 0: nothing there now; negative: the
+ * session has failed (-ECONNRESET at the end of file). */
+int link_received(struct link *link, ssize_t got, int64_t now);
+
+/* The three in one, without waiting or polling. `ret_full` says that there may be more. Called
+ * without the lock. */
 int link_receive(struct link *link, bool *ret_full);
+
+/* The session's wall clock offset as of `now`, not older than a few milliseconds: reading two
+ * clocks for every message would cost more than its envelope. */
+void link_update_clock(struct link *link, int64_t now);
 
 /* Whether something waits that nobody is sending. With the lock held. */
 static inline bool link_wants_output(const struct link *link) {

@@ -219,6 +219,7 @@ struct vouch_client_stats {
     uint64_t in_flight;     /* now */
     uint64_t connects;      /* connections made, the first included */
     uint64_t bytes_sent, bytes_received;
+    struct vouch_polling_stats polling; /* of threads that waited for replies */
 };
 
 /* Any thread; does not wait. */
