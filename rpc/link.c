@@ -55,17 +55,19 @@ int link_space(struct link *link, struct iovec *ret_space) {
 
 ssize_t link_look(struct link *link, struct polling *polling, const atomic_bool *stop,
                   const struct iovec *space) {
-    ssize_t got = conn_recv_now(link->conn, space->iov_base, space->iov_len);
-    if (got != -EAGAIN)
-        return got;
+    ssize_t got = -EAGAIN;
     int64_t now = vouch_now();
     if (polling_begin(polling, now) <= now)
         return got;
-    while (got == -EAGAIN && polling_goes_on(polling, now) && !(stop && atomic_load(stop))) {
-        os_relax();
+    do {
         got = conn_recv_now(link->conn, space->iov_base, space->iov_len);
         now = vouch_now();
-    }
+        if (got != -EAGAIN)
+            break;
+        if (stop && atomic_load(stop))
+            return got; /* neither paid nor in vain */
+        os_relax();
+    } while (polling_goes_on(polling, now));
     polling_end(polling, now, got != -EAGAIN);
     return got;
 }

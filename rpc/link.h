@@ -40,8 +40,8 @@ void link_flush(struct link *link);
  *
  * link_space: 0 or the session's failure, -ENOMEM among them. */
 int link_space(struct link *link, struct iovec *ret_space);
-/* Looks for bytes, for as long as `polling` allows and `stop` (may be NULL) is not raised, at least
- * once. As conn_recv_now. */
+/* Looks for bytes for as long as `polling` allows, which may be not at all, and `stop` (may be NULL)
+ * is not raised. As conn_recv_now. */
 ssize_t link_look(struct link *link, struct polling *polling, const atomic_bool *stop,
                   const struct iovec *space);
 /* Takes what conn_recv_now and its like returned. > 0: bytes; 0: nothing there now; negative: the

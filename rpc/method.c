@@ -134,6 +134,28 @@ int method_table_add(struct method_table *table, const struct vouch_method *from
     return 0;
 }
 
+/* Runs at the same time may lose a count to each other, which does no harm. */
+static void set_fast_runs(struct method *method, int runs) {
+    atomic_store_explicit(&method->fast_runs, runs, memory_order_relaxed);
+}
+
+void method_ran(struct method *method, int64_t elapsed) {
+    int runs = atomic_load_explicit(&method->fast_runs, memory_order_relaxed);
+    if (elapsed > METHOD_FAST_TIME)
+        set_fast_runs(method, runs > 0 ? runs - METHOD_SLOW_COST : runs);
+    else if (runs < 2 * METHOD_FAST_RUNS)
+        set_fast_runs(method, runs + 1);
+}
+
+void method_blocked(struct method *method) {
+    unsigned times = atomic_fetch_add_explicit(&method->slow_times, 1, memory_order_relaxed);
+    set_fast_runs(method, -METHOD_BLOCKED_RUNS * (1 << (times < 16 ? times : 16)));
+}
+
+bool method_is_quick(const struct method *method) {
+    return atomic_load_explicit(&method->fast_runs, memory_order_relaxed) >= METHOD_FAST_RUNS;
+}
+
 static unsigned bucket_of(int64_t elapsed) {
     unsigned bucket = 0;
     while (elapsed > 1 && bucket < VOUCH_LATENCY_BUCKETS - 1) {

@@ -73,6 +73,9 @@ static int take_options(struct vouch_server *server, const struct vouch_server_o
     server->workers_per_uid = o->workers_per_uid ? o->workers_per_uid : server->workers_max / 2;
     if (server->workers_per_uid == 0)
         server->workers_per_uid = 1;
+    server->polling = o->polling;
+    server->polling_budget = o->polling_budget;
+    server->cores = os_cores();
     server->drain_timeout = options_time(o->drain_timeout, DRAIN_TIMEOUT_DEFAULT);
     server->on_open = o->on_open;
     server->on_close = o->on_close;
@@ -149,6 +152,7 @@ int vouch_server_new(const struct vouch_server_options *options, struct vouch_se
     server->epoch = os_process_epoch();
     server->control = OS_WAKE_NONE;
     server->control_source.kind = SOURCE_CONTROL;
+    server->watch.kind = SOURCE_WATCH;
     server->alarm_at = server->drain_until = VOUCH_FOREVER;
     method_table_init(&server->methods, o.allocator);
     server->shares.allocator = o.allocator;
@@ -470,6 +474,10 @@ void vouch_server_get_stats(struct vouch_server *server, struct vouch_server_sta
         .cut_output = read_counter(&server->cut_output),
         .bytes_received = read_counter(&server->bytes_received),
         .bytes_sent = read_counter(&server->bytes_sent),
+        .takeovers = read_counter(&server->takeovers),
+        .polling = {.paid = read_counter(&server->polls_paid),
+                    .unpaid = read_counter(&server->polls_unpaid),
+                    .sleeps = read_counter(&server->sleeps)},
     };
     for (size_t i = 0; i <= VOUCH_REMOTE_UNKNOWN; i++)
         stats.errors[i] = read_counter(&server->errors[i]);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The server's insides. server.c (life and options), server_worker.c (threads, what they wait for,
- * time), server_conn.c (one connection), server_call.c (one call), method.c (methods by name).
+ * time), server_conn.c (one connection), server_read.c (whoever reads it), server_call.c (one
+ * call), method.c (methods by name).
  *
  * Who owns what. Registrations with the poller are one-shot: the worker that gets a connection's
  * event owns its *reading* until it arms it again (`reading`). A connection with whole messages
@@ -33,7 +34,7 @@
 #define SERVER_INTERCEPTORS_MAX 16
 #define SERVER_IDLE_CALLS_MAX 1024 /* call records kept for reuse */
 
-enum source_kind { SOURCE_LISTENER, SOURCE_CONN, SOURCE_CONTROL };
+enum source_kind { SOURCE_LISTENER, SOURCE_CONN, SOURCE_CONTROL, SOURCE_WATCH };
 
 /* What the poller reports: first member of all that is registered with it. */
 struct source {
@@ -59,6 +60,12 @@ struct server_conn {
     struct link link;                    /* its lock guards what follows */
     bool open;
     bool reading;     /* a worker, or the ready queue, owns the reading */
+    unsigned turn;    /* how often it has been taken away from its owner */
+    bool napping;     /* its owner sleeps in recv */
+    int64_t presumed_since;   /* its owner runs a handler with the reading in hand; 0: not so */
+    struct method *presumed;  /* … of this method, which was quick so far */
+    int64_t called_at;        /* the last call */
+    struct polling polling;   /* used by the reading's owner */
     unsigned armed;   /* POLLER_… that we believe armed */
     int64_t timer_at; /* where the timer stands */
 };
@@ -85,6 +92,23 @@ struct worker {
     pthread_t thread;
     struct worker *next;
     struct vouch_server *server;
+    struct server_conn *last; /* read by it */
+    unsigned streak;          /* how often in a row */
+    struct poller_event event; /* found by server_others_are_ready: its next turn */
+    bool has_event;
+    _Atomic(struct server_conn *) guards; /* whose reading it may hold while it runs a handler */
+};
+
+/* A worker's time with the reading of a connection: see server_read.c. */
+struct reader {
+    struct server_conn *conn;
+    unsigned turn;           /* conn->turn: the reading is ours while they are equal */
+    struct method *presumed; /* of the call that runs, see presume() */
+    int64_t began;           /* … and since when */
+    int64_t corked_at;
+    bool guarded; /* this worker is not available: another one sees to everything else */
+    bool full;    /* the last recv filled its room: there may be more */
+    unsigned messages, receives, waits;
 };
 
 enum server_state { SERVER_NEW, SERVER_RUNNING, SERVER_DRAINING, SERVER_STOPPED };
@@ -104,6 +128,9 @@ struct vouch_server {
     void *context;
     struct method_table methods;
     struct poller *poller;
+    enum vouch_polling polling;
+    int64_t polling_budget;
+    unsigned cores;
     struct os_wake control; /* raised by interrupt, and when all is stopped */
     struct source control_source;
     bool looped; /* driven by a foreign loop */
@@ -112,6 +139,10 @@ struct vouch_server {
     atomic_uint available; /* workers that are not in a handler */
     atomic_uint turns;
     atomic_uint_fast64_t connections, live_connections, calls, in_flight, cancels, lost;
+    atomic_uint guards;      /* of them those that stay with a connection: see server_read.c */
+    atomic_uint polling_now; /* workers that poll */
+    atomic_bool watching;    /* the watch's timer is set */
+    atomic_uint_fast64_t polls_paid, polls_unpaid, sleeps, takeovers;
     atomic_uint_fast64_t cut_malformed, cut_timeout, cut_output, bytes_received, bytes_sent;
     atomic_uint_fast64_t errors[VOUCH_REMOTE_UNKNOWN + 1];
 
@@ -128,6 +159,7 @@ struct vouch_server {
     size_t free_call_count;
     size_t calls_out; /* records that are not in free_calls */
     struct timer_heap timers;
+    struct source watch; /* over handlers that run with the reading in hand */
     int64_t alarm_at;
     struct worker *workers, *exited;
     unsigned worker_count;
@@ -147,6 +179,16 @@ void server_join_workers(struct vouch_server *server); /* waits for all of them 
 bool server_enter_handler(struct vouch_server *server, struct vouch_call *call) VOUCH_MUST_CHECK;
 /* Runs the call, and then those that have waited for its place. */
 void server_run_handler(struct vouch_server *server, struct vouch_call *call);
+
+/* The worker of this server that the calling thread is, or NULL. */
+struct worker *server_worker(const struct vouch_server *server);
+
+/* Whether something else is ready while this worker stays with a connection; it is what the worker
+ * does next. */
+bool server_others_are_ready(struct vouch_server *server);
+
+/* Marks this worker as one that is in a handler: false, if it is the last that is not. */
+bool server_give_up_being_available(struct vouch_server *server) VOUCH_MUST_CHECK;
 
 /* Has some worker read on where no event will come. Takes over the caller's ownership of the
  * reading. */
@@ -188,6 +230,18 @@ bool server_has_output(struct vouch_server *server);
 /* Ends all connections. */
 void server_cut_all(struct vouch_server *server);
 void server_add_live_bytes(struct vouch_server *server, struct vouch_server_stats *stats);
+
+/* ---- server_read.c ---- */
+
+/* This thread owns the reading of `conn` from now on. Link's lock held. */
+void server_begin_reading(struct server_conn *conn, struct reader *ret_reader);
+
+/* Reads and runs calls until it has been enough, then lets go of the reading. The caller has a
+ * reference; no lock is held. */
+void server_read_calls(struct reader *reader);
+
+/* The watch's timer: takes the reading away from handlers that turn out to be slow. */
+void server_watch(struct vouch_server *server);
 
 /* ---- server_call.c ---- */
 

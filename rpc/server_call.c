@@ -155,8 +155,10 @@ static int answer(struct vouch_call *call, struct vouch_buffer *reply, int resul
     bool gone = session_failure(&conn->link.session) != 0;
     int r = reply ? session_reply(&conn->link.session, &call->slot, reply)
                   : session_reply_error(&conn->link.session, &call->slot, result, text);
-    link_flush(&conn->link);
-    server_conn_update(conn);
+    if (!conn->link.corked) { /* else whoever reads does both when the batch is done */
+        link_flush(&conn->link);
+        server_conn_update(conn);
+    }
     pthread_mutex_unlock(&conn->link.lock);
 
     r = gone ? -ECONNRESET : answer_result(r);

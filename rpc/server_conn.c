@@ -9,10 +9,6 @@
 #include "lib/policy.h"
 #include "rpc/server.h"
 
-/* Messages that are dealt with, and receives, before other connections get their turn. */
-#define TURN_MESSAGES 64
-#define TURN_RECEIVES 16
-
 /* ---- coming and going ---- */
 
 static struct server_conn *conn_take(struct vouch_server *server) {
@@ -85,6 +81,12 @@ static void delist(struct server_conn *conn) {
     pthread_mutex_unlock(&server->conns_lock);
 }
 
+static void add_polling(struct vouch_server *server, const struct vouch_polling_stats *stats) {
+    atomic_fetch_add_explicit(&server->polls_paid, stats->paid, memory_order_relaxed);
+    atomic_fetch_add_explicit(&server->polls_unpaid, stats->unpaid, memory_order_relaxed);
+    atomic_fetch_add_explicit(&server->sleeps, stats->sleeps, memory_order_relaxed);
+}
+
 void server_conn_unref(struct server_conn *conn) {
     if (atomic_fetch_sub(&conn->references, 1) != 1)
         return;
@@ -95,6 +97,7 @@ void server_conn_unref(struct server_conn *conn) {
     delist(conn);
     atomic_fetch_add_explicit(&server->bytes_sent, link->bytes_sent, memory_order_relaxed);
     atomic_fetch_add_explicit(&server->bytes_received, link->bytes_received, memory_order_relaxed);
+    add_polling(server, &conn->polling.stats);
     pthread_mutex_lock(&link->lock); /* for an event that comes too late */
     session_deinit(&link->session);
     struct vouch_conn *gone = link->conn;
@@ -125,7 +128,10 @@ int server_conn_add(struct vouch_server *server, struct vouch_conn *connection) 
     link->conn = connection;
     link->sending = link->blocked = link->corked = link->broken = false;
     link->bytes_sent = link->bytes_received = 0;
-    conn->reading = false;
+    link->clock_until = 0;
+    conn->reading = conn->napping = false;
+    conn->presumed_since = conn->called_at = 0;
+    polling_init(&conn->polling, server->polling, server->polling_budget, server->cores);
     conn->armed = 0;
     conn->timer_at = VOUCH_FOREVER;
     atomic_store(&conn->references, 2); /* being open, and us */
@@ -208,8 +214,11 @@ void server_conn_update(struct server_conn *conn) {
     if (!conn->open)
         return;
     if (must_end(conn)) {
-        if (conn->reading)
-            return; /* who owns the reading sees it when he is done */
+        if (conn->reading) {
+            if (conn->napping)
+                vouch_conn_close(conn->link.conn); /* wakes who owns the reading */
+            return;                                /* who sees it when he is done */
+        }
         conn->reading = true;
         finish(conn);
         return;
@@ -233,78 +242,7 @@ void server_conn_update(struct server_conn *conn) {
     arm(conn, wanted);
 }
 
-/* ---- reading ---- */
-
-/* The next call: 1; 0: more bytes are needed, -EAGAIN: none are wanted now; other codes: the end.
- * Cancels are dealt with here. */
-static int next_call(struct server_conn *conn, struct vouch_call **ret_call) {
-    struct session_event event;
-    bool cancelled = false;
-    pthread_mutex_lock(&conn->link.lock);
-    int r;
-    while ((r = session_next(&conn->link.session, vouch_now(), &event)) == 1) {
-        if (event.type == SESSION_EVENT_CALL) {
-            *ret_call = server_call_new(conn, &event);
-            if (*ret_call)
-                break;
-            vouch_buffer_unref(event.buffer);
-            session_fail(&conn->link.session, -ENOMEM);
-        } else {
-            if (server_call_cancel((struct vouch_call *)event.slot))
-                atomic_fetch_add_explicit(&conn->server->cancels, 1, memory_order_relaxed);
-            vouch_buffer_unref(event.buffer);
-            cancelled = true;
-        }
-    }
-    if (r == 0 && !session_wants_input(&conn->link.session))
-        r = -EAGAIN;
-    pthread_mutex_unlock(&conn->link.lock);
-    if (cancelled)
-        server_notify(conn->server);
-    return r;
-}
-
-/* Lets go of the reading, after sending what has been answered meanwhile. */
-static void release_reading(struct server_conn *conn) {
-    struct link *link = &conn->link;
-    pthread_mutex_lock(&link->lock);
-    link->corked = false;
-    link_flush(link);
-    conn->reading = false;
-    server_conn_update(conn);
-    pthread_mutex_unlock(&link->lock);
-}
-
-/* Reads and runs calls, until there is nothing left, it has been enough, or a handler is to run
- * that may take long: then the reading is handed on first. The caller has a reference, and the
- * reading. */
-static void read_calls(struct server_conn *conn) {
-    struct vouch_call *call = NULL;
-    int messages = 0, receives = 0;
-    bool full = true;
-    for (;;) {
-        int r = next_call(conn, &call);
-        if (r == 1 && server_call_is_quick(call)) {
-            server_call_run(call);
-        } else if (r == 1 && server_enter_handler(conn->server, call)) {
-            release_reading(conn);
-            server_run_handler(conn->server, call);
-            return;
-        }
-        if (r == 1) {
-            if (++messages < TURN_MESSAGES)
-                continue;
-            break;
-        }
-        if (r < 0 || !full || ++receives > TURN_RECEIVES || link_receive(&conn->link, &full) <= 0)
-            break;
-    }
-    release_reading(conn);
-}
-
-static void begin_reading(struct server_conn *conn) {
-    conn->link.corked = true;
-}
+/* ---- events ---- */
 
 /* A late event of the struct's last connection may say what is not true of this one. */
 static bool hung_up(const struct server_conn *conn) {
@@ -314,6 +252,7 @@ static bool hung_up(const struct server_conn *conn) {
 
 void server_conn_event(struct server_conn *conn, unsigned events) {
     struct link *link = &conn->link;
+    struct reader reader;
     bool read = false;
     pthread_mutex_lock(&link->lock);
     if (!conn->open) {
@@ -327,7 +266,7 @@ void server_conn_event(struct server_conn *conn, unsigned events) {
     if (conn->open && (events & (POLLER_IN | POLLER_HUP)) && !conn->reading) {
         if (session_wants_input(&link->session)) {
             conn->reading = read = true;
-            begin_reading(conn);
+            server_begin_reading(conn, &reader);
         } else if ((events & POLLER_HUP) && hung_up(conn)) {
             session_fail(&link->session, -ECONNRESET);
         }
@@ -335,17 +274,18 @@ void server_conn_event(struct server_conn *conn, unsigned events) {
     server_conn_update(conn);
     pthread_mutex_unlock(&link->lock);
     if (read)
-        read_calls(conn);
+        server_read_calls(&reader);
     if ((events & POLLER_OUT) && atomic_load(&conn->server->state) != SERVER_RUNNING)
         server_notify(conn->server); /* who drains looks whether all is sent */
     server_conn_unref(conn);
 }
 
 void server_conn_ready(struct server_conn *conn) {
+    struct reader reader;
     pthread_mutex_lock(&conn->link.lock);
-    begin_reading(conn);
+    server_begin_reading(conn, &reader);
     pthread_mutex_unlock(&conn->link.lock);
-    read_calls(conn);
+    server_read_calls(&reader);
     server_conn_unref(conn); /* the queue's */
 }
 
@@ -412,6 +352,9 @@ void server_add_live_bytes(struct vouch_server *server, struct vouch_server_stat
         pthread_mutex_lock(&conn->link.lock);
         stats->bytes_received += conn->link.bytes_received;
         stats->bytes_sent += conn->link.bytes_sent;
+        stats->polling.paid += conn->polling.stats.paid;
+        stats->polling.unpaid += conn->polling.stats.unpaid;
+        stats->polling.sleeps += conn->polling.stats.sleeps;
         pthread_mutex_unlock(&conn->link.lock);
     }
     pthread_mutex_unlock(&server->conns_lock);

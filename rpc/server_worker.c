@@ -124,6 +124,8 @@ static void expire_timers(struct vouch_server *server) {
     while ((source = take_expired(server, now))) {
         if (source->kind == SOURCE_CONN)
             server_conn_expire((struct server_conn *)source);
+        else if (source->kind == SOURCE_WATCH)
+            server_watch(server);
         else
             server_rearm_listener(server, (struct server_listener *)source, 0);
     }
@@ -172,6 +174,20 @@ static void deal_with(struct vouch_server *server, const struct poller_event *ev
         accept_some(server, (struct server_listener *)source);
 }
 
+static _Thread_local struct worker *this_worker;
+
+struct worker *server_worker(const struct vouch_server *server) {
+    return this_worker && this_worker->server == server ? this_worker : NULL;
+}
+
+bool server_others_are_ready(struct vouch_server *server) {
+    struct worker *self = server_worker(server);
+    if (has_ready(server))
+        return true;
+    self->has_event = poller_wait(server->poller, &self->event, 1, 0) == 1;
+    return self->has_event;
+}
+
 static int poll_once(struct vouch_server *server, int64_t deadline) {
     struct poller_event event;
     int r = poller_wait(server->poller, &event, 1, deadline);
@@ -183,6 +199,12 @@ static int poll_once(struct vouch_server *server, int64_t deadline) {
 /* Every other time the poller is asked first, so that connections with much in memory do not keep
  * those waiting whose bytes are still in the kernel. */
 int server_turn(struct vouch_server *server, int64_t deadline) {
+    struct worker *self = server_worker(server);
+    if (self && self->has_event) {
+        self->has_event = false;
+        deal_with(server, &self->event);
+        return 1;
+    }
     if (atomic_fetch_add_explicit(&server->turns, 1, memory_order_relaxed) % 2 != 0) {
         int r = has_ready(server) ? poll_once(server, 0) : 0;
         if (r != 0)
@@ -198,7 +220,7 @@ int server_turn(struct vouch_server *server, int64_t deadline) {
 /* ---- threads ---- */
 
 /* Not the last who is out of handlers: nobody would read on. */
-static bool give_up_being_available(struct vouch_server *server) {
+bool server_give_up_being_available(struct vouch_server *server) {
     unsigned available = atomic_load(&server->available);
     while (available > 1)
         if (atomic_compare_exchange_weak(&server->available, &available, available - 1))
@@ -210,7 +232,7 @@ static bool give_up_being_available(struct vouch_server *server) {
 static bool retire(struct vouch_server *server) {
     pthread_mutex_lock(&server->lock);
     bool surplus = server->worker_count > server->workers_min && !server->ready_head &&
-                   give_up_being_available(server);
+                   server_give_up_being_available(server);
     if (surplus)
         server->worker_count--;
     pthread_mutex_unlock(&server->lock);
@@ -239,6 +261,7 @@ static void pause_briefly(struct vouch_server *server) {
 
 static void *work(void *argument) {
     struct worker *self = argument;
+    this_worker = self;
     struct vouch_server *server = self->server;
     bool retired = false;
     while (!stopped(server) && !retired) {
@@ -326,10 +349,13 @@ void server_join_workers(struct vouch_server *server) {
     reap(server);
 }
 
-/* A reader beyond the handlers that workers_max allows. Server->lock held. */
+/* A reader beyond the handlers that workers_max allows; those who stay with a connection are none.
+ * Without a thread for it, and no handler that would come out, this one has to do. Server->lock
+ * held. */
 static bool replace_worker(struct vouch_server *server) {
-    bool may = server->worker_count <= server->workers_max && !stopped(server);
-    if ((may && start_worker(server) == 0) || server->worker_count == 1) {
+    unsigned others = server->worker_count - atomic_load(&server->guards);
+    bool may = others <= server->workers_max && !stopped(server);
+    if ((may && start_worker(server) == 0) || others == 1) {
         atomic_fetch_sub(&server->available, 1);
         return true;
     }
@@ -342,7 +368,7 @@ bool server_enter_handler(struct vouch_server *server, struct vouch_call *call) 
     struct share *share = call->conn->share;
     pthread_mutex_lock(&server->lock);
     bool entered = share_begin(share);
-    if (entered && !give_up_being_available(server) && !replace_worker(server)) {
+    if (entered && !server_give_up_being_available(server) && !replace_worker(server)) {
         share_end(&server->shares, share);
         entered = false;
     }
@@ -373,7 +399,11 @@ static struct vouch_call *take_waiting(struct vouch_server *server, struct share
 void server_run_handler(struct vouch_server *server, struct vouch_call *call) {
     while (call) {
         struct share *share = call->conn->share; /* the call's memory goes with its end */
+        struct method *method = call->verdict == 0 ? call->method : NULL;
+        int64_t began = vouch_now();
         server_call_run(call);
+        if (method)
+            method_ran(method, vouch_now() - began);
         if (server->looped)
             return;
         call = take_waiting(server, share);

@@ -251,6 +251,10 @@ struct vouch_server_stats {
     uint64_t cut_output;  /* … of too much that they did not read */
     uint64_t bytes_received, bytes_sent;
     unsigned workers; /* threads now */
+    /* Handlers that were quick so often that input was left waiting for them, and then were not:
+     * another worker has read on. */
+    uint64_t takeovers;
+    struct vouch_polling_stats polling; /* of workers that waited for requests */
 };
 
 /* Any thread; does not wait; not one snapshot. */
