@@ -9,7 +9,8 @@
  *
  * Memory follows what has arrived, never what a header promises: a buffer that a chunk has outgrown
  * is replaced by one of at most twice the bytes held (or of the read size, which follows the
- * traffic between 4 and 64 KiB).
+ * traffic between 4 and 64 KiB). A stream that has brought large chunks is believed as much again,
+ * so that they are read straight to where they stay; the belief halves with every smaller one.
  */
 #include "lib/chunk.h"
 
@@ -158,6 +159,8 @@ static int decoder_relocate(struct vouch_chunk_decoder *decoder, size_t capacity
  * come justify it. */
 static int decoder_make_room(struct vouch_chunk_decoder *decoder) {
     size_t read_room = POOL_ROOM(decoder->read_block);
+    if (!decoder->buffer && decoder->proven > read_room) /* and the next one's length before it */
+        return decoder_relocate(decoder, decoder->proven + VOUCH_CHUNK_HEADER_MAX);
     if (!decoder->buffer)
         return decoder_relocate(decoder, read_room);
 
@@ -174,7 +177,9 @@ static int decoder_make_room(struct vouch_chunk_decoder *decoder) {
     bool may_grow_later = decoder->begin == 0 && decoder->end < capacity;
     if (fits || may_grow_later)
         return 0;
-    size_t justified = wanted < 2 * held ? wanted : 2 * held;
+    size_t justified = 2 * held > decoder->proven ? 2 * held : decoder->proven;
+    if (justified > wanted)
+        justified = wanted;
     return decoder_relocate(decoder, justified > read_room ? justified : read_room);
 }
 
@@ -224,6 +229,13 @@ static int decoder_fail(struct vouch_chunk_decoder *decoder, int error, uint64_t
     return error;
 }
 
+static void decoder_learn(struct vouch_chunk_decoder *decoder, uint64_t length) {
+    if (length > CHUNK_READ_BLOCK_MAX && length > decoder->proven / 2)
+        decoder->proven = (size_t)length;
+    else
+        decoder->proven = decoder->proven / 2 > CHUNK_READ_BLOCK_MAX ? decoder->proven / 2 : 0;
+}
+
 /* Hands out the chunk at `begin`. The last one in a buffer gets the decoder's own reference. */
 static void decoder_take(struct vouch_chunk_decoder *decoder, const struct chunk_frame *frame,
                          struct vouch_chunk *ret_chunk) {
@@ -234,6 +246,8 @@ static void decoder_take(struct vouch_chunk_decoder *decoder, const struct chunk
         .buffer = decoder->buffer,
         .oversize = oversize ? frame->length : 0,
     };
+    if (!oversize)
+        decoder_learn(decoder, frame->length);
     decoder->begin += frame->header + frame->body;
     decoder->skip = frame->length - frame->body;
     decoder_skip(decoder);

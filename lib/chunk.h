@@ -13,6 +13,7 @@ struct vouch_chunk_decoder {
     size_t max_size, drain_max;
     uint64_t declared; /* of the chunk that ended the stream with -EMSGSIZE */
     size_t read_block; /* size of the next block to read into; follows the traffic */
+    size_t proven;     /* about the size of the large chunks that this stream has brought lately */
     size_t offered;    /* by the last vouch_chunk_decoder_space */
     int error;         /* lasting */
 };

@@ -18,6 +18,7 @@ struct vouch_conn {
     int fd;
     bool pass_descriptors;
     atomic_bool naps; /* SO_RCVTIMEO is set: see conn_recv_nap */
+    size_t send_room; /* what conn_grow_send_room has asked for */
     atomic_bool closed, write_only;
     _Atomic int64_t deadline[CONN_SIDES], timeout[CONN_SIDES];
     void (*on_free)(void *context);
@@ -44,6 +45,12 @@ ssize_t conn_recv_nap(struct vouch_conn *conn, void *buffer, size_t size) VOUCH_
 /* One sendmsg without waiting: > 0 bytes taken, -EAGAIN, -ECONNRESET (EPIPE too), -ESHUTDOWN. */
 ssize_t conn_send_now(struct vouch_conn *conn, const struct iovec *pieces,
                       int count) VOUCH_MUST_CHECK;
+
+/* Has the kernel take about `size` bytes at once (at most CONN_SEND_ROOM_MAX, and what the system
+ * allows), so that a large message is not sent in a dozen pieces, each of which wakes its reader.
+ * False: that was asked for before, or can't be had. By the thread that sends. */
+#define CONN_SEND_ROOM_MAX ((size_t)4 * 1024 * 1024)
+bool conn_grow_send_room(struct vouch_conn *conn, size_t size);
 
 /* Waits with poll(2) for `events` (POLLIN, POLLOUT) until `deadline`: 0 when ready or closed,
  * -ETIMEDOUT. */

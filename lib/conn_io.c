@@ -87,6 +87,18 @@ ssize_t conn_send_now(struct vouch_conn *conn, const struct iovec *pieces, int c
     return conn_would_block(errno) ? -EAGAIN : conn_error(conn, errno);
 }
 
+bool conn_grow_send_room(struct vouch_conn *conn, size_t size) {
+    const size_t step = (size_t)128 * 1024; /* below, the system's default will do */
+    size_t room = (size + size / 4 + step - 1) / step * step;
+    if (room > CONN_SEND_ROOM_MAX)
+        room = CONN_SEND_ROOM_MAX;
+    if (room <= conn->send_room || size < step)
+        return false;
+    conn->send_room = room;
+    int value = (int)room;
+    return setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &value, sizeof(value)) == 0;
+}
+
 int conn_poll(struct vouch_conn *conn, short events, int64_t deadline) {
     struct pollfd entry = {.fd = conn->fd, .events = events};
     for (;;) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Buffers in size classes: 512 bytes to 1 MiB, with a class half way between any two powers of two,
+ * Buffers in size classes: 512 bytes to 8 MiB, with a class half way between any two powers of two,
  * so that rounding up never costs more than a third of a block. A class is a stack of idle blocks
  * under a lock of its own; the last one in is the first one out, still warm in the cache. What is
  * larger than the largest class has a pseudo class that keeps nothing.
@@ -20,7 +20,7 @@
 #include <limits.h>
 #include <pthread.h>
 
-#define POOL_CLASSES 23            /* 512, 768, 1024, 1536, … 1 MiB */
+#define POOL_CLASSES 29            /* 512, 768, 1024, 1536, … 8 MiB */
 #define POOL_UNPOOLED POOL_CLASSES /* the pseudo class */
 #define POOL_ALL (POOL_CLASSES + 1)
 #define POOL_CLASS_MIN_LOG 9

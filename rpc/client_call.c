@@ -211,14 +211,14 @@ static int64_t deadline_of(const struct vouch_client *client,
 
 /* Everything about a call that needs no lock. */
 static int prepare(struct vouch_client *client, struct client_call *call, const char *method,
-                   const struct vouch_buffer *body, const struct vouch_call_options *options) {
+                   size_t request_size, const struct vouch_call_options *options) {
     struct vouch_call_options o = {0};
     OPTIONS_READ(o, options);
     size_t size = method ? strnlen(method, ENVELOPE_METHOD_MAX + 1) : 0;
     call->begun = vouch_now();
     call->deadline = deadline_of(client, &o, call->begun);
     call->tag = o.tag;
-    call->request_size = body ? body->size : 0;
+    call->request_size = request_size;
     if (size == 0 || size > ENVELOPE_METHOD_MAX || !utf8_valid((const uint8_t *)method, size))
         return VOUCH_E_METHOD_NAME;
     if (o.timeout < 0)
@@ -226,15 +226,24 @@ static int prepare(struct vouch_client *client, struct client_call *call, const 
     return run_before(client, call);
 }
 
+/* The body of a request: a buffer, or with `lent` bytes of the caller's (large ones) and a buffer
+ * for what comes before them. No buffer: a ping. */
+struct request {
+    struct vouch_buffer *buffer;
+    struct iovec lent;
+    bool lends;
+};
+
 static int reserve_call(struct vouch_client *client, struct client_call *call, const char *method,
-                        struct vouch_buffer *body) {
+                        const struct request *request) {
     struct session *session = &client->link.session;
     link_update_clock(&client->link, call->begun);
     call->limit = session_max_send(session);
-    if (!body)
+    if (!request->buffer)
         return session_ping(session, &call->slot, call->deadline);
     size_t size = 0;
-    int r = session_call(session, &call->slot, method, body, call->deadline, &size);
+    int r = session_call_lent(session, &call->slot, method, request->buffer,
+                              request->lends ? &request->lent : NULL, call->deadline, &size);
     call->size = size;
     return r;
 }
@@ -244,35 +253,69 @@ static int64_t connect_deadline(const struct client_call *call) {
     return call->callback ? clock_add(vouch_now(), VOUCH_MILLISECONDS(1)) : call->deadline;
 }
 
-/* Puts the call into flight and sends what the socket takes. Lock held. `body` NULL: a ping. Takes
- * it over whatever is returned. */
+/* Waits for what a call needs of the connection before it can begin. Lock held, let go of
+ * meanwhile. */
+static int get_ready(struct vouch_client *client, struct client_call *call,
+                     struct vouch_error *error) {
+    if (call->deadline <= call->begun)
+        return -ETIMEDOUT;
+    if (client->loop_is_socket && !call->callback)
+        return -ENOTSUP;
+    int r = client_connect(client, connect_deadline(call), error);
+    if (r < 0 || call->callback || !session_output_full(&client->link.session))
+        return r;
+    client_wait_for_room(client, call->deadline);
+    r = session_failure(&client->link.session);
+    if (r == 0 && session_output_full(&client->link.session))
+        r = -ETIMEDOUT;
+    if (r < 0)
+        client_hand_over(client);
+    return r;
+}
+
+/* What can't be sent at once can't be lent. Lock held, let go of meanwhile. */
+static int own_request(struct vouch_client *client, struct request *request) {
+    struct vouch_buffer *whole;
+    client_unlock(client);
+    int r = session_buffer(client->pool, request->lent.iov_len, &whole);
+    if (r == 0) {
+        memcpy(whole->data, request->lent.iov_base, request->lent.iov_len);
+        whole->size = request->lent.iov_len;
+        vouch_buffer_unref(request->buffer);
+        *request = (struct request){.buffer = whole};
+    }
+    client_lock(client);
+    return r;
+}
+
+static void send_request(struct vouch_client *client, const struct request *request) {
+    if (request->lends)
+        link_send_lent(&client->link);
+    else if (in_callbacks != client || client->link.session.out_bytes >= CALLBACK_OUTPUT)
+        client_send(client);
+}
+
+/* Puts the call into flight and sends what the socket takes. Lock held. Takes the request over
+ * whatever is returned. */
 static int start(struct vouch_client *client, struct client_call *call, const char *method,
-                 struct vouch_buffer *body, struct vouch_error *error) {
+                 struct request request, struct vouch_error *error) {
     client->stats.calls++;
-    int r = call->deadline <= call->begun ? -ETIMEDOUT : 0;
-    if (r == 0 && client->loop_is_socket && !call->callback)
-        r = -ENOTSUP;
-    if (r == 0)
-        r = client_connect(client, connect_deadline(call), error);
-    if (r == 0 && !call->callback && session_output_full(&client->link.session)) {
-        client_wait_for_room(client, call->deadline);
-        r = session_failure(&client->link.session);
-        if (r == 0 && session_output_full(&client->link.session))
-            r = -ETIMEDOUT;
-        if (r < 0)
-            client_hand_over(client);
+    int r = get_ready(client, call, error);
+    if (r == 0 && request.lends && !link_can_lend(&client->link)) {
+        r = own_request(client, &request);
+        if (r == 0)
+            r = get_ready(client, call, error);
     }
     if (r < 0) {
-        vouch_buffer_unref(body);
+        vouch_buffer_unref(request.buffer);
         return r;
     }
-    r = reserve_call(client, call, method, body);
+    r = reserve_call(client, call, method, &request);
     if (r < 0)
         return r;
     call->serial = ++client->serial;
     enter(client, call);
-    if (in_callbacks != client || client->link.session.out_bytes >= CALLBACK_OUTPUT)
-        client_send(client);
+    send_request(client, &request);
     client_wake_for(client, call);
     return 0;
 }
@@ -323,20 +366,26 @@ static int finish(struct vouch_client *client, struct client_call *call, int res
     return result;
 }
 
-static int call_and_wait(struct vouch_client *client, const char *method, struct vouch_buffer *body,
-                         bool ping, const struct vouch_call_options *options,
-                         struct vouch_reply *ret_reply, struct vouch_error *ret_error) {
+static size_t request_size(const struct request *request) {
+    if (request->lends)
+        return request->lent.iov_len;
+    return request->buffer ? request->buffer->size : 0;
+}
+
+static int call_and_wait(struct vouch_client *client, const char *method, struct request request,
+                         const struct vouch_call_options *options, struct vouch_reply *ret_reply,
+                         struct vouch_error *ret_error) {
     struct client_call call = {.method = (char *)(uintptr_t)method};
     struct vouch_error dial_error = {.code = 0};
     if (ret_reply)
         *ret_reply = (struct vouch_reply){0};
-    int r = prepare(client, &call, method, body, options);
+    int r = prepare(client, &call, method, request_size(&request), options);
     if (r < 0) {
-        vouch_buffer_unref(body);
+        vouch_buffer_unref(request.buffer);
         return finish(client, &call, r, ret_reply, ret_error, false);
     }
     client_lock(client);
-    r = start(client, &call, method, ping ? NULL : body, &dial_error);
+    r = start(client, &call, method, request, &dial_error);
     bool gone = r == 0 && await(client, &call);
     if (r < 0)
         count_result(client, r);
@@ -367,7 +416,10 @@ int vouch_client_call_buffer(struct vouch_client *client, const char *method,
     if (!request)
         return error_set(ret_error, -EINVAL, "%s: there is no request", method);
     int r = refuse_early(client, request, ret_reply, ret_error);
-    return r < 0 ? r : call_and_wait(client, method, request, false, options, ret_reply, ret_error);
+    if (r < 0)
+        return r;
+    return call_and_wait(client, method, (struct request){.buffer = request}, options, ret_reply,
+                         ret_error);
 }
 
 int vouch_client_get_buffer(struct vouch_client *client, size_t size,
@@ -375,16 +427,24 @@ int vouch_client_get_buffer(struct vouch_client *client, size_t size,
     return session_buffer(client->pool, size, ret_buffer);
 }
 
-/* A copy of the caller's bytes. Over the maximum nothing is copied. */
-static int copy_request(struct vouch_client *client, const void *data, size_t size,
-                        struct vouch_buffer **ret_body, struct vouch_error *error) {
+static int check_request(const struct vouch_client *client, const void *data, size_t size,
+                         struct vouch_error *error) {
     if (size > client->limits.max_send)
         return error_set(error, -EMSGSIZE,
                          "a request of %zu bytes is over the maximum of %zu bytes", size,
                          client->limits.max_send);
     if (size > 0 && !data)
         return error_set(error, -EINVAL, "a request of %zu bytes without any data", size);
-    int r = session_buffer(client->pool, size, ret_body);
+    return 0;
+}
+
+/* A copy of the caller's bytes. Over the maximum nothing is copied. */
+static int copy_request(struct vouch_client *client, const void *data, size_t size,
+                        struct vouch_buffer **ret_body, struct vouch_error *error) {
+    int r = check_request(client, data, size, error);
+    if (r < 0)
+        return r;
+    r = session_buffer(client->pool, size, ret_body);
     if (r < 0)
         return error_set(error, r, "no memory for a request of %zu bytes", size);
     if (size > 0)
@@ -393,17 +453,30 @@ static int copy_request(struct vouch_client *client, const void *data, size_t si
     return 0;
 }
 
+static int lend_request(struct vouch_client *client, const void *data, size_t size,
+                        struct request *request, struct vouch_error *error) {
+    int r = check_request(client, data, size, error);
+    if (r < 0)
+        return r;
+    r = session_buffer(client->pool, 0, &request->buffer);
+    if (r < 0)
+        return error_set(error, r, "no memory for a request of %zu bytes", size);
+    request->lent = (struct iovec){(void *)(uintptr_t)data, size};
+    return 0;
+}
+
 int vouch_client_call(struct vouch_client *client, const char *method, const void *data,
                       size_t size, const struct vouch_call_options *options,
                       struct vouch_reply *ret_reply, struct vouch_error *ret_error) {
-    struct vouch_buffer *body = NULL;
+    struct request request = {.lends = size >= LINK_LEND_MIN && size <= client->limits.max_send};
     int r = refuse_early(client, NULL, ret_reply, ret_error);
     if (r < 0)
         return r;
     if (ret_reply)
         *ret_reply = (struct vouch_reply){0};
-    r = copy_request(client, data, size, &body, ret_error);
-    return r < 0 ? r : call_and_wait(client, method, body, false, options, ret_reply, ret_error);
+    r = request.lends ? lend_request(client, data, size, &request, ret_error)
+                      : copy_request(client, data, size, &request.buffer, ret_error);
+    return r < 0 ? r : call_and_wait(client, method, request, options, ret_reply, ret_error);
 }
 
 int vouch_client_ping(struct vouch_client *client, int64_t timeout, int64_t *ret_elapsed) {
@@ -411,7 +484,7 @@ int vouch_client_ping(struct vouch_client *client, int64_t timeout, int64_t *ret
     int64_t begun = vouch_now();
     int r = refuse_early(client, NULL, NULL, NULL);
     if (r == 0)
-        r = call_and_wait(client, "ping", NULL, true, &options, NULL, NULL);
+        r = call_and_wait(client, "ping", (struct request){0}, &options, NULL, NULL);
     if (r == 0 && ret_elapsed)
         *ret_elapsed = vouch_now() - begun;
     return r;
@@ -422,14 +495,14 @@ int vouch_client_ping(struct vouch_client *client, int64_t timeout, int64_t *ret
 static int start_async(struct vouch_client *client, struct client_call *call,
                        struct vouch_buffer *request, const struct vouch_call_options *options,
                        uint64_t *ret_id) {
-    int r = prepare(client, call, call->method, request, options);
+    int r = prepare(client, call, call->method, request->size, options);
     if (r < 0) {
         vouch_buffer_unref(request);
         run_after(client, call, r);
         return r;
     }
     client_lock(client);
-    r = start(client, call, call->method, request, NULL);
+    r = start(client, call, call->method, (struct request){.buffer = request}, NULL);
     if (r < 0) {
         count_result(client, r);
     } else {

@@ -261,11 +261,12 @@ static uint8_t *prepend_additions(uint8_t *before, const struct envelope *e) {
     return prepend_number(before, FIELD_CLIENT_FEATURES, e->client_features);
 }
 
-void envelope_wrap(struct vouch_buffer *buffer, const struct envelope *e) {
-    uint8_t *end = append_tail(buffer->data + buffer->size, e);
-    uint8_t *start = buffer->data;
-    if (buffer->size > 0)
-        start = prepend_length(start, FIELD_DATA, buffer->size);
+/* Everything before the body; `after` bytes stand behind it. */
+static void wrap(struct vouch_buffer *buffer, const struct envelope *e, size_t body_size,
+                 size_t after) {
+    uint8_t *body = buffer->data, *start = body;
+    if (body_size > 0)
+        start = prepend_length(start, FIELD_DATA, body_size);
     start = prepend_additions(start, e);
     if (e->method_size > 0) {
         start -= e->method_size;
@@ -276,11 +277,23 @@ void envelope_wrap(struct vouch_buffer *buffer, const struct envelope *e) {
     start = prepend_number(start, FIELD_ID, e->id);
 
     uint8_t header[VOUCH_CHUNK_HEADER_MAX];
-    size_t header_size = vouch_chunk_encode_header((uint64_t)(end - start), header);
+    size_t size = (size_t)(body - start) + body_size + after;
+    size_t header_size = vouch_chunk_encode_header(size, header);
     start -= header_size;
     memcpy(start, header, header_size);
 
-    buffer->capacity += (size_t)(buffer->data - start);
+    buffer->capacity += (size_t)(body - start);
+    buffer->size += (size_t)(body - start) + after;
     buffer->data = start;
-    buffer->size = (size_t)(end - start);
+}
+
+void envelope_wrap(struct vouch_buffer *buffer, const struct envelope *e) {
+    uint8_t *tail = buffer->data + buffer->size;
+    wrap(buffer, e, buffer->size, (size_t)(append_tail(tail, e) - tail));
+}
+
+void envelope_wrap_before(struct vouch_buffer *buffer, const struct envelope *e,
+                          size_t body_size) {
+    buffer->size = 0;
+    wrap(buffer, e, body_size, 0);
 }

@@ -62,6 +62,11 @@ void envelope_decode_head(const uint8_t *bytes, size_t size, struct envelope *re
  * left out, as proto3 does. The method is at most ENVELOPE_METHOD_MAX bytes long. */
 void envelope_wrap(struct vouch_buffer *buffer, const struct envelope *envelope);
 
+/* The same for a body of `body_size` bytes that is not in the buffer and follows it: the buffer,
+ * empty, becomes all that comes before. Not for errors, whose fields come after the body. */
+void envelope_wrap_before(struct vouch_buffer *buffer, const struct envelope *envelope,
+                          size_t body_size);
+
 /* The size of the envelope's fields without the chunk length, for a body of `body_size` bytes: what
  * counts against a maximum. */
 size_t envelope_size(const struct envelope *envelope, size_t body_size);

@@ -28,6 +28,8 @@ void link_flush(struct link *link) {
             session_sent(&link->session, (size_t)sent);
             continue;
         }
+        if (sent == -EAGAIN && conn_grow_send_room(link->conn, link->session.out_bytes))
+            continue;
         if (sent == -EAGAIN) {
             link->blocked = true;
             session_blocked(&link->session, vouch_now());
@@ -41,6 +43,18 @@ void link_flush(struct link *link) {
         break;
     }
     link->sending = false;
+}
+
+bool link_can_lend(const struct link *link) {
+    return !link->sending && !link->broken && !link->blocked && !link->session.lent_after;
+}
+
+void link_send_lent(struct link *link) {
+    bool corked = link->corked;
+    link->corked = false;
+    link_flush(link);
+    link->corked = corked;
+    (void)!session_keep_lent(&link->session); /* the session has failed, its driver sees it */
 }
 
 int link_space(struct link *link, struct iovec *ret_space) {

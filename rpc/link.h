@@ -35,6 +35,17 @@ struct link {
  * returns at once. */
 void link_flush(struct link *link);
 
+/* Bodies from this size on are sent from where they are instead of being copied first. */
+#define LINK_LEND_MIN ((size_t)32 * 1024)
+
+/* Whether what is queued now would be sent at once, by this thread: then a body may be lent (see
+ * session_call_lent). Lock held. */
+bool link_can_lend(const struct link *link);
+
+/* Sends at once, corked or not, and has what is left of a lent body copied. Lock held, let go of
+ * meanwhile. */
+void link_send_lent(struct link *link);
+
 /* Reading, by the thread that owns it: where the next bytes go (with the lock held), how to get
  * them (without it), and what became of them (with it).
  *

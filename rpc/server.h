@@ -108,6 +108,7 @@ struct reader {
     int64_t corked_at;
     bool guarded; /* this worker is not available: another one sees to everything else */
     bool full;    /* the last recv filled its room: there may be more */
+    bool partial; /* a message has begun to come */
     unsigned messages, receives, waits;
 };
 

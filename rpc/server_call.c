@@ -142,19 +142,56 @@ static int answer_result(int r) {
     }
 }
 
-/* Answers with `reply` (taken over), or where that is NULL with an error. */
-static int answer(struct vouch_call *call, struct vouch_buffer *reply, int result,
-                  const char *text) {
+/* What a call is answered with: a buffer (taken over), or a body that is lent, or an error. */
+struct answer {
+    struct vouch_buffer *buffer; /* with a lent body: for what comes before it */
+    const struct iovec *lent;
+    int result;
+    const char *text;
+};
+
+/* A lent body that can't be sent at once is copied. */
+static int own_body(struct vouch_call *call, struct answer *answer) {
+    struct vouch_buffer *whole;
+    int r = vouch_call_get_buffer(call, answer->lent->iov_len, &whole);
+    if (r < 0)
+        return r;
+    memcpy(whole->data, answer->lent->iov_base, answer->lent->iov_len);
+    whole->size = answer->lent->iov_len;
+    vouch_buffer_unref(answer->buffer);
+    answer->buffer = whole;
+    answer->lent = NULL;
+    return 0;
+}
+
+/* Link's lock held. */
+static int send_answer(struct vouch_call *call, struct answer *answer) {
+    struct link *link = &call->conn->link;
+    struct session *session = &link->session;
+    if (!answer->buffer)
+        return session_reply_error(session, &call->slot, answer->result, answer->text);
+    if (answer->lent && !link_can_lend(link)) {
+        int r = own_body(call, answer);
+        if (r < 0)
+            session_fail(session, r); /* its caller would wait */
+    }
+    int r = session_reply_lent(session, &call->slot, answer->buffer, answer->lent);
+    if (answer->lent)
+        link_send_lent(link);
+    return r;
+}
+
+static int give_answer(struct vouch_call *call, struct answer answer) {
     struct server_conn *conn = call->conn;
     struct vouch_server *server = conn->server;
+    int result = answer.result;
     if (atomic_exchange(&call->answered, true)) {
-        vouch_buffer_unref(reply);
+        vouch_buffer_unref(answer.buffer);
         return -EALREADY;
     }
     pthread_mutex_lock(&conn->link.lock);
     bool gone = session_failure(&conn->link.session) != 0;
-    int r = reply ? session_reply(&conn->link.session, &call->slot, reply)
-                  : session_reply_error(&conn->link.session, &call->slot, result, text);
+    int r = send_answer(call, &answer);
     if (!conn->link.corked) { /* else whoever reads does both when the batch is done */
         link_flush(&conn->link);
         server_conn_update(conn);
@@ -175,7 +212,7 @@ static int answer(struct vouch_call *call, struct vouch_buffer *reply, int resul
 }
 
 static int answer_error(struct vouch_call *call, int result, const char *text) {
-    return answer(call, NULL, result, text);
+    return give_answer(call, (struct answer){.result = result, .text = text});
 }
 
 int vouch_call_get_buffer(struct vouch_call *call, size_t size, struct vouch_buffer **ret_buffer) {
@@ -183,7 +220,7 @@ int vouch_call_get_buffer(struct vouch_call *call, size_t size, struct vouch_buf
 }
 
 int vouch_call_reply_buffer(struct vouch_call *call, struct vouch_buffer *reply) {
-    return answer(call, reply, 0, NULL);
+    return give_answer(call, (struct answer){.buffer = reply});
 }
 
 /* A reply for which there is no memory can't be dropped in silence: its caller waits. */
@@ -209,8 +246,13 @@ int vouch_call_reply(struct vouch_call *call, const void *data, size_t size) {
         return -EALREADY;
     if (size > call->conn->server->limits.max_send)
         return refuse_size(call, size);
-    if (vouch_call_get_buffer(call, size, &reply) < 0)
+    bool lent = size >= LINK_LEND_MIN;
+    if (vouch_call_get_buffer(call, lent ? 0 : size, &reply) < 0)
         return answer_without_memory(call);
+    if (lent) {
+        struct iovec body = {(void *)(uintptr_t)data, size};
+        return give_answer(call, (struct answer){.buffer = reply, .lent = &body});
+    }
     if (size > 0)
         memcpy(reply->data, data, size);
     reply->size = size;

@@ -185,6 +185,7 @@ static enum next take_call(struct reader *reader, struct vouch_call **ret_call, 
         vouch_buffer_unref(event.buffer);
         session_fail(session, -ENOMEM);
     }
+    reader->partial = vouch_chunk_decoder_partial(&session->decoder);
     return r < 0 || !session_wants_input(session) ? NEXT_END : NEXT_NOTHING;
 }
 
@@ -304,9 +305,10 @@ static void release(struct reader *reader) {
     unguard(reader);
 }
 
-/* Bytes, if there may be some already. */
+/* Bytes, if there may be some already: the last recv was full, or the rest of a message is on its
+ * way. */
 static bool receive(struct reader *reader) {
-    return reader->full && reader->receives++ < TURN_RECEIVES &&
+    return (reader->full || reader->partial) && reader->receives++ < TURN_RECEIVES &&
            link_receive(&reader->conn->link, &reader->full) > 0;
 }
 

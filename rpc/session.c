@@ -45,7 +45,7 @@ static void drop_output(struct session *s) {
         vouch_buffer_unref(&s->out_head->public);
         s->out_head = next;
     }
-    s->out_tail = NULL;
+    s->out_tail = s->lent_after = NULL;
     s->out_bytes = s->out_offset = 0;
 }
 
@@ -92,15 +92,44 @@ static void push_output(struct session *s, struct vouch_buffer *chunk) {
         s->paused = true;
 }
 
+/* With what is lent behind it. */
+static size_t piece_size(const struct session *s, const struct pool_buffer *b) {
+    return b->public.size + (b == s->lent_after ? s->lent_size : 0);
+}
+
+/* The bytes of a piece from `offset` on: one or two places. */
+static int put_piece(const struct session *s, const struct pool_buffer *b, size_t offset,
+                     struct iovec *ret_pieces) {
+    size_t own = b->public.size;
+    int count = 0;
+    if (offset < own)
+        ret_pieces[count++] = (struct iovec){b->public.data + offset, own - offset};
+    if (b == s->lent_after) {
+        size_t of_lent = offset > own ? offset - own : 0;
+        ret_pieces[count++] = (struct iovec){(uint8_t *)(uintptr_t)s->lent + of_lent,
+                                             s->lent_size - of_lent};
+    }
+    return count;
+}
+
 int session_output(const struct session *s, struct iovec *ret_pieces, int max) {
     int count = 0;
     size_t offset = s->out_offset;
-    for (struct pool_buffer *b = s->out_head; b && count < max; b = b->next) {
-        ret_pieces[count].iov_base = b->public.data + offset;
-        ret_pieces[count++].iov_len = b->public.size - offset;
+    for (struct pool_buffer *b = s->out_head; b && count + 1 < max; b = b->next) {
+        count += put_piece(s, b, offset, ret_pieces + count);
         offset = 0;
     }
     return count;
+}
+
+static void pop_output(struct session *s) {
+    struct pool_buffer *sent = s->out_head;
+    s->out_head = sent->next;
+    if (!s->out_head)
+        s->out_tail = NULL;
+    if (sent == s->lent_after)
+        s->lent_after = NULL;
+    vouch_buffer_unref(&sent->public);
 }
 
 void session_sent(struct session *s, size_t size) {
@@ -110,15 +139,46 @@ void session_sent(struct session *s, size_t size) {
     if (s->out_bytes < s->limits.output_hard)
         s->overrun_deadline = VOUCH_FOREVER;
     size += s->out_offset;
-    while (s->out_head && size >= s->out_head->public.size) {
-        struct pool_buffer *sent = s->out_head;
-        size -= sent->public.size;
-        s->out_head = sent->next;
-        vouch_buffer_unref(&sent->public);
+    while (s->out_head && size >= piece_size(s, s->out_head)) {
+        size -= piece_size(s, s->out_head);
+        pop_output(s);
     }
     s->out_offset = size;
-    if (!s->out_head)
-        s->out_tail = NULL;
+}
+
+static void lend(struct session *s, struct vouch_buffer *head, const struct iovec *body) {
+    s->lent_after = pool_buffer_of(head);
+    s->lent = body->iov_base;
+    s->lent_size = body->iov_len;
+    s->out_bytes += body->iov_len;
+}
+
+int session_keep_lent(struct session *s) {
+    struct pool_buffer *before = s->lent_after;
+    struct vouch_buffer *copy;
+    if (!before)
+        return 0;
+    size_t own = before->public.size;
+    size_t sent = before == s->out_head && s->out_offset > own ? s->out_offset - own : 0;
+    int r = vouch_pool_get(s->pool, 0, s->lent_size - sent, &copy);
+    if (r < 0) {
+        session_fail(s, r);
+        drop_output(s); /* half a message would follow */
+        return r;
+    }
+    memcpy(copy->data, s->lent + sent, s->lent_size - sent);
+    copy->size = s->lent_size - sent;
+    s->lent_after = NULL;
+    struct pool_buffer *after = pool_buffer_of(copy);
+    after->next = before->next;
+    before->next = after;
+    if (s->out_tail == before)
+        s->out_tail = after;
+    if (sent > 0) {
+        pop_output(s);
+        s->out_offset = 0;
+    }
+    return 0;
 }
 
 void session_blocked(struct session *s, int64_t now) {
@@ -130,6 +190,17 @@ size_t session_max_send(const struct session *s) {
     if (s->peer_max != 0 && s->peer_max < s->limits.max_send)
         return (size_t)s->peer_max;
     return s->limits.max_send;
+}
+
+static void send_message(struct session *s, struct vouch_buffer *body, const struct iovec *lent,
+                         const struct envelope *e) {
+    if (!lent) {
+        envelope_wrap(body, e);
+    } else {
+        envelope_wrap_before(body, e, lent->iov_len);
+        lend(s, body, lent);
+    }
+    push_output(s, body);
 }
 
 /* A message without a body. Best effort: these tell the peer things that it can do without. */
@@ -189,8 +260,10 @@ static int64_t wall_of(const struct session *s, int64_t deadline) {
     return deadline == VOUCH_FOREVER ? INT64_MAX : clock_add(deadline, s->wall_offset);
 }
 
+/* With a `lent` body, or `body` whole. */
 static int start_call(struct session *s, struct session_slot *slot, const char *method,
-                      struct vouch_buffer *body, int64_t deadline, size_t *ret_size) {
+                      struct vouch_buffer *body, const struct iovec *lent, int64_t deadline,
+                      size_t *ret_size) {
     struct envelope e = {
         .method = method, .method_size = strlen(method), .expires = wall_of(s, deadline)};
     int r = may_call(s);
@@ -203,7 +276,7 @@ static int start_call(struct session *s, struct session_slot *slot, const char *
         e.max_message = s->limits.max_receive;
     }
     e.id = UINT32_MAX; /* the longest, until there is one */
-    size_t size = envelope_size(&e, body->size);
+    size_t size = envelope_size(&e, lent ? lent->iov_len : body->size);
     if (ret_size)
         *ret_size = size;
     if (size > session_max_send(s))
@@ -212,17 +285,22 @@ static int start_call(struct session *s, struct session_slot *slot, const char *
     if (r < 0)
         return r;
     e.id = slot->node.id;
-    envelope_wrap(body, &e);
-    push_output(s, body);
+    send_message(s, body, lent, &e);
     s->announced = true;
     return 0;
 }
 
 int session_call(struct session *s, struct session_slot *slot, const char *method,
                  struct vouch_buffer *body, int64_t deadline, size_t *ret_size) {
-    int r = start_call(s, slot, method, body, deadline, ret_size);
+    return session_call_lent(s, slot, method, body, NULL, deadline, ret_size);
+}
+
+int session_call_lent(struct session *s, struct session_slot *slot, const char *method,
+                      struct vouch_buffer *head, const struct iovec *body, int64_t deadline,
+                      size_t *ret_size) {
+    int r = start_call(s, slot, method, head, body, deadline, ret_size);
     if (r < 0)
-        vouch_buffer_unref(body);
+        vouch_buffer_unref(head);
     return r;
 }
 
@@ -294,9 +372,9 @@ static struct envelope reply_envelope(const struct session_slot *slot) {
     };
 }
 
-static void send_reply(struct session *s, struct vouch_buffer *body, const struct envelope *e) {
-    envelope_wrap(body, e);
-    push_output(s, body);
+static void send_reply(struct session *s, struct vouch_buffer *body, const struct iovec *lent,
+                       const struct envelope *e) {
+    send_message(s, body, lent, e);
     /* The peer does not read what it asks for, or many answers came at once: it gets a little time,
      * which begins with the next session_expire. */
     if (s->out_bytes / SESSION_OVERRUN_FACTOR >= s->limits.output_hard)
@@ -365,7 +443,7 @@ static int send_error(struct session *s, const struct session_slot *slot, int re
         session_fail(s, r);
         return r;
     }
-    send_reply(s, buffer, &e);
+    send_reply(s, buffer, NULL, &e);
     return 0;
 }
 
@@ -392,16 +470,21 @@ static int refuse_reply(struct session *s, struct session_slot *slot, size_t siz
 }
 
 int session_reply(struct session *s, struct session_slot *slot, struct vouch_buffer *body) {
+    return session_reply_lent(s, slot, body, NULL);
+}
+
+int session_reply_lent(struct session *s, struct session_slot *slot, struct vouch_buffer *head,
+                       const struct iovec *body) {
     int r = finish_request(s, slot);
     struct envelope e = reply_envelope(slot);
-    size_t size = envelope_size(&e, body->size);
+    size_t size = envelope_size(&e, body ? body->iov_len : head->size);
     if (r == 0 && size > session_max_send(s))
         r = refuse_reply(s, slot, size);
     if (r < 0) {
-        vouch_buffer_unref(body);
+        vouch_buffer_unref(head);
         return r;
     }
-    send_reply(s, body, &e);
+    send_reply(s, head, body, &e);
     return 0;
 }
 

@@ -103,6 +103,9 @@ struct session {
     struct vouch_chunk_decoder decoder;
     struct pool_buffer *out_head, *out_tail;
     size_t out_bytes, out_offset; /* waiting in all; of the head, sent already */
+    struct pool_buffer *lent_after; /* a body that is lent follows this, see session_call_lent */
+    const uint8_t *lent;
+    size_t lent_size;
     struct idtable calls;         /* made by us */
     struct idtable requests;      /* made by the peer */
     struct timer_heap timers;
@@ -191,6 +194,17 @@ int session_reply(struct session *session, struct session_slot *slot,
                   struct vouch_buffer *body) VOUCH_MUST_CHECK;
 int session_reply_error(struct session *session, struct session_slot *slot, int result,
                         const char *text) VOUCH_MUST_CHECK;
+
+/* A body that is lent instead of given: the same calls with `data` and `size`, and an empty buffer
+ * of session_buffer for what comes before it. The bytes are sent from where they are, so the driver
+ * sends at once, before it returns to whoever lends them, and then has what could not be sent
+ * copied (session_keep_lent: 0, or -ENOMEM, of which the session dies). One at a time. */
+int session_call_lent(struct session *session, struct session_slot *slot, const char *method,
+                      struct vouch_buffer *head, const struct iovec *body, int64_t deadline,
+                      size_t *ret_size) VOUCH_MUST_CHECK;
+int session_reply_lent(struct session *session, struct session_slot *slot,
+                       struct vouch_buffer *head, const struct iovec *body) VOUCH_MUST_CHECK;
+int session_keep_lent(struct session *session);
 
 /* Whether so much waits to be sent that no call is taken. */
 bool session_output_full(const struct session *session);

@@ -29,7 +29,7 @@ struct vouch_buffer {
 
 /* Bytes of the smallest and of the largest class, head included; larger buffers are not kept. */
 #define VOUCH_POOL_CLASS_MIN 512
-#define VOUCH_POOL_CLASS_MAX ((size_t)1024 * 1024)
+#define VOUCH_POOL_CLASS_MAX ((size_t)8 * 1024 * 1024)
 
 struct vouch_pool_options {
     size_t size;
