@@ -36,7 +36,7 @@ struct link {
 void link_flush(struct link *link);
 
 /* Bodies from this size on are sent from where they are instead of being copied first. */
-#define LINK_LEND_MIN ((size_t)32 * 1024)
+#define LINK_LEND_MIN ((size_t)8 * 1024)
 
 /* Whether what is queued now would be sent at once, by this thread: then a body may be lent (see
  * session_call_lent). Lock held. */

@@ -254,6 +254,9 @@ struct vouch_call *server_call_new(struct server_conn *conn, const struct sessio
 bool server_call_is_quick(const struct vouch_call *call);
 void server_call_run(struct vouch_call *call); /* no lock held */
 
+/* ns that this thread has spent in sending large answers, so far. */
+int64_t server_time_sending(void);
+
 /* The server whose handler this thread is in, or NULL. */
 const struct vouch_server *server_of_this_thread(void);
 

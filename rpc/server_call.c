@@ -164,6 +164,29 @@ static int own_body(struct vouch_call *call, struct answer *answer) {
     return 0;
 }
 
+static _Thread_local const struct vouch_server *serving;
+static _Thread_local const struct vouch_call *running; /* by this thread */
+static _Thread_local int64_t sending_time;
+
+int64_t server_time_sending(void) {
+    return sending_time;
+}
+
+/* How long a large answer takes to send says nothing about its handler: neither the watch nor the
+ * method's good name are to count it. Link's lock held. */
+static void send_lent(const struct vouch_call *call) {
+    struct server_conn *conn = call->conn;
+    bool watched = running == call && conn->presumed_since != 0;
+    int64_t began = vouch_now();
+    if (watched)
+        conn->presumed_since = 0;
+    link_send_lent(&conn->link);
+    int64_t now = vouch_now();
+    sending_time += now - began;
+    if (watched)
+        conn->presumed_since = now;
+}
+
 /* Link's lock held. */
 static int send_answer(struct vouch_call *call, struct answer *answer) {
     struct link *link = &call->conn->link;
@@ -177,7 +200,7 @@ static int send_answer(struct vouch_call *call, struct answer *answer) {
     }
     int r = session_reply_lent(session, &call->slot, answer->buffer, answer->lent);
     if (answer->lent)
-        link_send_lent(link);
+        send_lent(call);
     return r;
 }
 
@@ -340,8 +363,6 @@ static void refuse(struct vouch_call *call) {
     (void)answer_error(call, call->verdict, error.message);
 }
 
-static _Thread_local const struct vouch_server *serving;
-
 const struct vouch_server *server_of_this_thread(void) {
     return serving;
 }
@@ -349,12 +370,15 @@ const struct vouch_server *server_of_this_thread(void) {
 void server_call_run(struct vouch_call *call) {
     const struct vouch_server *outer =
         serving; /* a handler may drive another server's foreign loop */
+    const struct vouch_call *outer_call = running;
     serving = call->conn->server;
+    running = call;
     if (call->verdict != 0)
         refuse(call);
     else
         run_handler(call);
     serving = outer;
+    running = outer_call;
     call_unref(call);
 }
 

@@ -81,7 +81,8 @@ static bool presume(struct reader *reader, const struct vouch_call *call, bool d
     if (!dense || !method_is_quick(call->method) || !guard(reader))
         return false;
     reader->presumed = conn->presumed = call->method;
-    reader->began = conn->presumed_since = now;
+    conn->presumed_since = now;
+    reader->began = now - server_time_sending();
     start_watch(conn->server, now);
     return true;
 }
@@ -90,7 +91,7 @@ static bool presume(struct reader *reader, const struct vouch_call *call, bool d
 static void was_quick(struct reader *reader, int64_t now) {
     if (!reader->presumed)
         return;
-    method_ran(reader->presumed, now - reader->began);
+    method_ran(reader->presumed, now - server_time_sending() - reader->began);
     reader->presumed = NULL;
     reader->conn->presumed_since = 0;
 }

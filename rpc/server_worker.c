@@ -400,10 +400,10 @@ void server_run_handler(struct vouch_server *server, struct vouch_call *call) {
     while (call) {
         struct share *share = call->conn->share; /* the call's memory goes with its end */
         struct method *method = call->verdict == 0 ? call->method : NULL;
-        int64_t began = vouch_now();
+        int64_t began = vouch_now() - server_time_sending();
         server_call_run(call);
         if (method)
-            method_ran(method, vouch_now() - began);
+            method_ran(method, vouch_now() - server_time_sending() - began);
         if (server->looped)
             return;
         call = take_waiting(server, share);
