@@ -200,7 +200,7 @@ void vouch_reply_release(struct vouch_reply *reply) {
 /* Of which client this thread runs callbacks. The calls that they begin leave together at the end,
  * or when they have come to CALLBACK_OUTPUT bytes. */
 static _Thread_local const struct vouch_client *in_callbacks;
-#define CALLBACK_OUTPUT ((size_t)64 * 1024)
+#define CALLBACK_OUTPUT ((size_t)32 * 1024)
 
 static int64_t deadline_of(const struct vouch_client *client,
                            const struct vouch_call_options *options, int64_t now) {

@@ -31,7 +31,7 @@
 /* Times in a row that a worker gets the same connection before it stays. */
 #define STAY_STREAK 2
 /* Answers wait no longer for those of the calls behind them. */
-#define CORK_TIME ((int64_t)50 * 1000)
+#define CORK_TIME ((int64_t)25 * 1000)
 /* Calls that follow each other so closely are worth presuming (and watching) something. */
 #define DENSE VOUCH_MILLISECONDS(1)
 /* How often the watch looks, and what it takes for blocking: what comes behind is held up for at
