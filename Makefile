@@ -5,7 +5,8 @@
 #   Makefile         the library, its installation, and the list of targets
 #   mk/config.mk     compilers, platform, variants (sanitizers, coverage, ...) and their flags
 #   mk/typed.mk      the libraries on top: libvouch-json, libvouch-proto
-#   mk/programs.mk   demos, examples, benchmarks, tests, fuzz targets
+#   mk/programs.mk   demos, examples, tests, fuzz targets
+#   mk/bench.mk      the benchmark and the libraries that it compares
 #   mk/checks.mk     what runs things: test, asan, tsan, valgrind, lint, coverage, fuzz
 #
 # A variant is one way to compile everything. Each has its own directory, so they do not disturb each
@@ -125,6 +126,7 @@ uninstall:
 
 include mk/typed.mk
 include mk/programs.mk
+include mk/bench.mk
 include mk/checks.mk
 
 .PHONY: clean help
