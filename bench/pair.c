@@ -13,14 +13,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bench/case.h"
 #include "bench/counters.h"
 #include "bench/machine.h"
 
-#define ANSWER_TIMEOUT 120000 /* ms without a word of a peer: it hangs */
-#define TRACE_WORDS 5
+#define ANSWER_TIMEOUT 60000 /* ms without a word of a peer: it hangs */
+#define END_TIMEOUT 2000     /* ms */
+#define TRACE_WORDS 7
 
 static volatile sig_atomic_t interrupted;
 
@@ -52,7 +54,7 @@ static _Noreturn void become(const struct plan_way *way, const struct bench_case
     snprintf(program, sizeof(program), "%s/%s", options->programs, way->program);
     if (options->trace) {
         snprintf(log, sizeof(log), "%s.%s", options->trace, side ? "server" : "client");
-        const char *const trace[TRACE_WORDS] = {"strace", "-f", "-c", "-o", log};
+        const char *const trace[TRACE_WORDS] = {"strace", "-I", "2", "-f", "-c", "-o", log};
         for (unsigned i = 0; i < TRACE_WORDS; i++)
             arguments[count++] = (char *)trace[i];
     }
@@ -153,11 +155,16 @@ bool pair_run(struct pair *pair, const struct bench_order *order, struct bench_r
 
 /* ---- ending ---- */
 
-static void end(pid_t *pid, int signal_number) {
+/* By a signal that lets strace write what it counted; by one that nobody outlives if that fails. */
+static void end(pid_t *pid) {
+    const struct timespec moment = {.tv_nsec = 1000000};
     if (*pid > 0) {
-        kill(*pid, signal_number);
-        while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
-            kill(*pid, SIGKILL);
+        kill(*pid, SIGTERM);
+        for (unsigned waited = 0; waitpid(*pid, NULL, WNOHANG) == 0; waited++) {
+            if (waited == END_TIMEOUT)
+                kill(*pid, SIGKILL);
+            nanosleep(&moment, NULL);
+        }
     }
     *pid = 0;
 }
@@ -168,8 +175,7 @@ void pair_stop(struct pair *pair) {
         close(pair->reports);
         pair->orders = pair->reports = -1;
     }
-    /* strace passes a SIGTERM on, and writes what it counted. */
-    end(&pair->client, SIGTERM);
-    end(&pair->server, SIGTERM);
+    end(&pair->client);
+    end(&pair->server);
     unlink(pair->socket);
 }

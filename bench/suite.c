@@ -29,6 +29,8 @@
 #define COUNT_TIME (80 * MILLISECOND)
 #define COUNT_CALLS 2000
 #define SPARE_DESCRIPTORS 128
+#define PER_CONNECTION 3  /* descriptors, on the side that has most */
+#define DESCRIPTORS 32768 /* enough for 10000 connections */
 
 static int64_t begun;
 
@@ -94,9 +96,10 @@ static struct bench_case fit(const struct plan_way *way, const struct plan_group
 
 static unsigned gather(const struct suite *suite, const struct plan_group *group,
                        struct entry *entries) {
-    unsigned count = 0, most = suite->descriptors - SPARE_DESCRIPTORS;
+    unsigned count = 0, most = (suite->descriptors - SPARE_DESCRIPTORS) / PER_CONNECTION;
     if (group->what.connections > most)
-        printf("  %u connections are too many for %u descriptors (ulimit -Hn): %u\n",
+        printf("  %u connections take more than the %u descriptors that we may have (ulimit -Hn): "
+               "%u\n",
                group->what.connections, suite->descriptors, most);
     for (unsigned i = 0; i < plan_way_count && count < WAYS_MAX; i++)
         if (takes_part(suite, &plan_ways[i], group))
@@ -195,6 +198,7 @@ static void run_group(struct suite *suite, const struct plan_group *group) {
     struct machine machine;
     machine_get(&machine);
     printf("\n%s\n", group->name);
+    fflush(stdout);
     unsigned count = gather(suite, group, entries);
     for (unsigned i = 0; i < count && !pair_interrupted(); i++) {
         progress(group, "start", i + 1);
@@ -252,11 +256,15 @@ static int open_counters(const char *preload) {
     return fd;
 }
 
+/* The peers inherit it. Beyond the hard limit only who is privileged gets. */
 static void raise_descriptors(struct suite *suite) {
-    struct rlimit limit;
+    struct rlimit limit, wanted = {DESCRIPTORS, DESCRIPTORS};
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         bench_die("getrlimit: %s", strerror(errno));
-    suite->descriptors = limit.rlim_max > 1000000 ? 1000000 : (unsigned)limit.rlim_max;
+    if (limit.rlim_max >= DESCRIPTORS || setrlimit(RLIMIT_NOFILE, &wanted) < 0)
+        wanted = (struct rlimit){limit.rlim_max, limit.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &wanted);
+    suite->descriptors = wanted.rlim_max > 1000000 ? 1000000 : (unsigned)wanted.rlim_max;
 }
 
 /* ---- command line ---- */

@@ -54,6 +54,8 @@ static const char *print_one(const struct suite *suite, const struct plan_target
         explain(suite, &target->of, why, sizeof(why));
     else if (target->to.group && !to)
         explain(suite, &target->to, why, sizeof(why));
+    if (why[0] && (suite->quick || suite->only) && strstr(why, "not in this run"))
+        return "left out";
     double value = why[0] ? NAN : value_of(target, of, to);
     if (!why[0] && !isfinite(value))
         snprintf(why, sizeof(why), "%s",
@@ -78,5 +80,9 @@ void targets_print(const struct suite *suite) {
         missed += strcmp(verdict, "missed") == 0;
         unknown += strcmp(verdict, "not measured") == 0;
     }
-    printf("  %u met, %u missed, %u not measured\n", met, missed, unknown);
+    printf("  %u met, %u missed, %u not measured", met, missed, unknown);
+    if (met + missed + unknown < plan_target_count)
+        printf(", %u of cases that are not in this run",
+               plan_target_count - met - missed - unknown);
+    printf("\n");
 }

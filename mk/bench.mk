@@ -32,7 +32,7 @@ peer_cflags = $(filter-out -l% -L% -Wl%,$($(1)_FLAGS))
 peer_libs = $(filter -l% -L% -Wl%,$($(1)_FLAGS))
 
 # vouch-bench runs everywhere; what the suite needs of the system is Linux's.
-BENCH_PROGRAMS := $(B)/vouch-bench $(if $(filter Linux,$(UNAME)),$(B)/suite $(B)/peer_vouch $(B)/peer_raw \
+BENCH_PROGRAMS := $(B)/vouch-bench $(B)/instructions $(if $(filter Linux,$(UNAME)),$(B)/suite $(B)/peer_vouch $(B)/peer_raw \
     $(B)/count_malloc.so $(BENCH_PEERS:%=$(B)/peer_%))
 
 $(OBJ)/bench/vouch_systems.o $(OBJ)/bench/suite.o: $(OBJ)/layers.list
@@ -104,3 +104,14 @@ bench bench-quick:
 
 bench-deps:
 	@tools/deps build typed bench
+
+# Instructions per call; fails when one grew by more than 10 %. UPDATE=1 writes them down instead.
+bench-check:
+	@tools/deps build typed valgrind
+	@+$(SUB) $(B)/instructions
+	@bench/check-instructions $(B)/instructions $(if $(UPDATE),--update)
+$(B)/instructions: $(OBJ)/bench/instructions.o $(OBJ)/bench/support.o $(BENCH_GEN) $(TYPED_STATIC) $(STATIC_LIB)
+	$(bench_link) $(TYPED_LIBS) $(LIBS)
+$(OBJ)/bench/instructions.o: $(OBJ)/layers.list
+$(OBJ)/bench/instructions.o: private ALL_CPPFLAGS += $(BENCH_DEFINES) -I$(GEN) $(json_CFLAGS) $(proto_CFLAGS)
+$(OBJ)/bench/instructions.o: | $(if $(filter proto,$(USABLE)),$(GEN)/bench/echo.pb-c.c)
