@@ -5,7 +5,8 @@
 #   Makefile         the library, its installation, and the list of targets
 #   mk/config.mk     compilers, platform, variants (sanitizers, coverage, ...) and their flags
 #   mk/typed.mk      the libraries on top: libvouch-json, libvouch-proto
-#   mk/programs.mk   demos, examples, benchmarks, tests, fuzz targets
+#   mk/programs.mk   demos, examples, tests, fuzz targets
+#   mk/bench.mk      the benchmark and the libraries that it compares
 #   mk/checks.mk     what runs things: test, asan, tsan, valgrind, lint, coverage, fuzz
 #
 # A variant is one way to compile everything. Each has its own directory, so they do not disturb each
@@ -103,14 +104,16 @@ man_names = for page in $(notdir $(filter %.3,$(MAN_PAGES))); do \
 man_target = $(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 
 .PHONY: install uninstall
-install: lib
+install: lib $(OUT)/bench/vouch-bench
 	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)/vouch'
 	install -m 644 $(PUBLIC_HEADERS) '$(DESTDIR)$(INCLUDEDIR)/vouch/'
 	install -m 644 $(STATIC_LIB) '$(DESTDIR)$(LIBDIR)/libvouch.a'
 	install -m 755 $(SHARED_LIB) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libvouch.$(SOEXT)'
 	install -m 644 $(OUT)/vouch.pc '$(DESTDIR)$(LIBDIR)/pkgconfig/vouch.pc'
-	install -d '$(DESTDIR)$(MANDIR)/man3' '$(DESTDIR)$(MANDIR)/man7'
+	install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(MANDIR)/man1' '$(DESTDIR)$(MANDIR)/man3' '$(DESTDIR)$(MANDIR)/man7'
+	install -m 755 $(OUT)/bench/vouch-bench '$(DESTDIR)$(BINDIR)/vouch-bench'
+	install -m 644 $(filter %.1,$(MAN_PAGES)) '$(DESTDIR)$(MANDIR)/man1/'
 	install -m 644 $(filter %.3,$(MAN_PAGES)) '$(DESTDIR)$(MANDIR)/man3/'
 	install -m 644 $(filter %.7,$(MAN_PAGES)) '$(DESTDIR)$(MANDIR)/man7/'
 	@$(man_names) | while read -r page name; do ln -sf "$$page" '$(DESTDIR)$(MANDIR)/man3'/"$$name.3"; done
@@ -119,12 +122,14 @@ uninstall:
 	rm -f $(PUBLIC_HEADERS:include/%='$(DESTDIR)$(INCLUDEDIR)/%')
 	rm -f '$(DESTDIR)$(LIBDIR)/libvouch.a' '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
 	    '$(DESTDIR)$(LIBDIR)/libvouch.$(SOEXT)' '$(DESTDIR)$(LIBDIR)/pkgconfig/vouch.pc'
+	rm -f '$(DESTDIR)$(BINDIR)/vouch-bench'
 	rm -f $(foreach m,$(MAN_PAGES),'$(call man_target,$(m))')
 	@$(man_names) | while read -r page name; do rm -f '$(DESTDIR)$(MANDIR)/man3'/"$$name.3"; done
 	-rmdir '$(DESTDIR)$(INCLUDEDIR)/vouch' 2>/dev/null
 
 include mk/typed.mk
 include mk/programs.mk
+include mk/bench.mk
 include mk/checks.mk
 
 .PHONY: clean help

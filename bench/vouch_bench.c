@@ -1,279 +1,375 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How long a call takes, beside the same bytes over a bare socket.
- *
- *   vouch_bench [bytes [calls]]
- *
- * Echo between two processes. The ways take turns, round after round, so that what else the machine
- * does hits all of them alike: compare the columns of one run, not runs. Callers of "vouch ×16"
- * share one connection.
+ * vouch-bench: how long calls take here, between this process and a server that it starts, or one
+ * that runs already. See vouch-bench(1).
  */
 #include <errno.h>
-#include <pthread.h>
+#include <getopt.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <vouch/vouch.h>
 
-#define ROUNDS 5
-#define CALLERS_MAX 16
-#define FLIGHT 64
+#include "bench/machine.h"
+#include "bench/measure.h"
+#include "bench/vouch_parts.h"
 
-struct way {
-    const char *name;
-    int (*serve)(int fd);
-    /* Makes `count` calls; puts each one's nanoseconds into `times` where it can tell. */
-    void (*call)(int fd, size_t count);
-    bool single; /* latencies are those of one caller */
+#define DURATION_DEFAULT VOUCH_SECONDS(2)
+#define WARM_TIME VOUCH_MILLISECONDS(200)
+#define CALLERS_MAX 4096
+#define CONNECTIONS_MAX 100000
+
+struct settings {
+    struct bench_case what;
+    const char *codec;
+    const char *serve, *connect; /* addresses; NULL: both sides are here */
+    struct bench_order order;
+    int cpu_server;
+    bool json;
 };
 
-static size_t bytes = 1024, calls = 20000;
-static uint8_t *body;
-static int64_t *times;
+static int ready_fd = -1;
+static char directory[300]; /* of our own socket; "": there is none */
+static volatile pid_t server_pid;
 
-static _Noreturn void fail(const char *what) {
-    fprintf(stderr, "vouch_bench: %s\n", what);
-    exit(1);
+void bench_ready(void) {
+    if (ready_fd >= 0 && !bench_write_all(ready_fd, "r", 1))
+        bench_die("nobody waits for this server");
 }
 
-/* ---- a bare socket ---- */
+/* ---- command line ---- */
 
-static bool move_all(ssize_t (*move)(int, void *, size_t), int fd, void *data, size_t size) {
-    for (size_t done = 0; done < size;) {
-        ssize_t r = move(fd, (char *)data + done, size - done);
-        if (r <= 0)
-            return false;
-        done += (size_t)r;
+static const char usage[] =
+    "usage: vouch-bench [options]\n"
+    "  --size BYTES          of request and reply, with K or M if you like; 1K\n"
+    "  --callers N           threads that call; 1\n"
+    "  --connections N       that they share; 1\n"
+    "  --in-flight N         asynchronous calls of one thread at a time, instead of callers\n"
+    "  --count N             calls, or\n"
+    "  --duration SECONDS    whichever ends first; 2 s when neither is said\n"
+    "  --codec NAME          bytes, json or proto; bytes\n"
+    "  --polling MODE        adaptive, off or always; adaptive\n"
+    "  --budget MICROSECONDS longest poll\n"
+    "  --pin CLIENT,SERVER   processors to run on\n"
+    "  --serve ADDRESS       only serve, until killed\n"
+    "  --connect ADDRESS     only call a vouch-bench --serve\n"
+    "  --json                print one JSON object\n"
+    "  --version, --help\n";
+
+static _Noreturn void misuse(const char *option, const char *value, const char *wanted) {
+    fprintf(stderr, "vouch-bench: %s %s: %s (vouch-bench --help)\n", option, value, wanted);
+    exit(2);
+}
+
+static long long read_number(const char *option, const char *text, long long from, long long to,
+                             const char *wanted) {
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (errno != 0 || end == text || *end || value < from || value > to)
+        misuse(option, text, wanted);
+    return value;
+}
+
+static size_t read_size(const char *text) {
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (end != text && value > 0 && value <= (long long)BENCH_SIZE_MAX) {
+        if (*end == 'K' || *end == 'k') {
+            value <<= 10;
+            end++;
+        } else if (*end == 'M') {
+            value <<= 20;
+            end++;
+        }
     }
-    return true;
+    if (errno != 0 || end == text || *end || value < 1 || value > (long long)BENCH_SIZE_MAX)
+        misuse("--size", text, "from 1 to 64M bytes");
+    return (size_t)value;
 }
 
-static ssize_t send_some(int fd, void *data, size_t size) {
-    return send(fd, data, size, MSG_NOSIGNAL);
+static int64_t read_seconds(const char *text) {
+    char *end;
+    double seconds = strtod(text, &end);
+    if (end == text || *end || !(seconds >= 0.001) || seconds > 86400)
+        misuse("--duration", text, "seconds, from 0.001 to 86400");
+    return (int64_t)(seconds * 1e9);
 }
 
-static ssize_t receive_some(int fd, void *data, size_t size) {
-    return recv(fd, data, size, 0);
+static enum bench_mode read_mode(const char *text) {
+    static const char *const names[] = {"adaptive", "off", "always"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(text, names[i]) == 0)
+            return (enum bench_mode)i;
+    misuse("--polling", text, "adaptive, off or always");
 }
 
-static int raw_serve(int fd) {
-    while (move_all(receive_some, fd, body, bytes) && move_all(send_some, fd, body, bytes))
-        continue;
-    return 0;
+static void read_pins(struct settings *settings, const char *text) {
+    char client[16];
+    const char *comma = strchr(text, ','), *wanted = "two processors as 0,1";
+    if (!comma || comma - text >= (long)sizeof(client))
+        misuse("--pin", text, wanted);
+    snprintf(client, sizeof(client), "%.*s", (int)(comma - text), text);
+    settings->what.cpu = (int)read_number("--pin", client, 0, 1023, wanted);
+    settings->cpu_server = (int)read_number("--pin", comma + 1, 0, 1023, wanted);
 }
 
-static void raw_call(int fd, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        int64_t begun = vouch_now();
-        if (!move_all(send_some, fd, body, bytes) || !move_all(receive_some, fd, body, bytes))
-            fail("the bare socket broke");
-        times[i] = vouch_now() - begun;
+static const struct bench_system *find_codec(const char *codec) {
+    char name[32];
+    snprintf(name, sizeof(name), "vouch-%.20s", codec);
+    for (const struct bench_system *const *system = vouch_systems; *system; system++)
+        if ((*system)->kind == BENCH_ECHO && strcmp((*system)->name, name) == 0)
+            return *system;
+    bool known = strcmp(codec, "json") == 0 || strcmp(codec, "proto") == 0;
+    misuse("--codec", codec, known ? "not in this build" : "bytes, json or proto");
+}
+
+static const char *read_address(const char *option, const char *text) {
+    struct bench_case *none = NULL;
+    if (!*text || strlen(text) >= sizeof(none->address))
+        misuse(option, text, "a path of 1 to 255 bytes");
+    return text;
+}
+
+enum { SIZE = 256, CALLERS, CONNECTIONS, IN_FLIGHT, COUNT, DURATION, CODEC, POLLING };
+enum { BUDGET = 300, PIN, SERVE, CONNECT, JSON, VERSION, HELP };
+
+static const struct option options[] = {{"size", required_argument, NULL, SIZE},
+                                        {"callers", required_argument, NULL, CALLERS},
+                                        {"connections", required_argument, NULL, CONNECTIONS},
+                                        {"in-flight", required_argument, NULL, IN_FLIGHT},
+                                        {"count", required_argument, NULL, COUNT},
+                                        {"duration", required_argument, NULL, DURATION},
+                                        {"codec", required_argument, NULL, CODEC},
+                                        {"polling", required_argument, NULL, POLLING},
+                                        {"budget", required_argument, NULL, BUDGET},
+                                        {"pin", required_argument, NULL, PIN},
+                                        {"serve", required_argument, NULL, SERVE},
+                                        {"connect", required_argument, NULL, CONNECT},
+                                        {"json", no_argument, NULL, JSON},
+                                        {"version", no_argument, NULL, VERSION},
+                                        {"help", no_argument, NULL, HELP},
+                                        {NULL, 0, NULL, 0}};
+
+static void read_what_is_called(struct settings *settings, int option) {
+    struct bench_case *what = &settings->what;
+    if (option == SIZE)
+        what->size = read_size(optarg);
+    else if (option == CALLERS)
+        what->callers =
+            (unsigned)read_number("--callers", optarg, 1, CALLERS_MAX, "from 1 to 4096");
+    else if (option == CONNECTIONS)
+        what->connections =
+            (unsigned)read_number("--connections", optarg, 1, CONNECTIONS_MAX, "from 1 to 100000");
+    else if (option == IN_FLIGHT)
+        what->in_flight = (unsigned)read_number("--in-flight", optarg, 1, 65535, "from 1 to 65535");
+    else if (option == COUNT)
+        settings->order.calls =
+            (uint64_t)read_number("--count", optarg, 1, 1000000000000, "at least 1");
+    else
+        settings->order.time = read_seconds(optarg);
+}
+
+static void read_how(struct settings *settings, int option) {
+    if (option == CODEC)
+        settings->codec = optarg;
+    else if (option == POLLING)
+        settings->what.mode = read_mode(optarg);
+    else if (option == BUDGET)
+        settings->what.budget =
+            read_number("--budget", optarg, 1, VOUCH_POLLING_BUDGET_BOUND / 1000,
+                        "microseconds, from 1 to 10000") *
+            1000;
+    else if (option == PIN)
+        read_pins(settings, optarg);
+    else if (option == SERVE)
+        settings->serve = read_address("--serve", optarg);
+    else if (option == CONNECT)
+        settings->connect = read_address("--connect", optarg);
+    else
+        settings->json = true;
+}
+
+static void read_options(struct settings *settings, int argc, char **argv) {
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+        if (option == '?')
+            exit(2);
+        if (option == HELP || option == VERSION) {
+            printf("%s", option == HELP ? usage : "vouch-bench " VOUCH_VERSION_STRING "\n");
+            exit(0);
+        }
+        if (option <= DURATION)
+            read_what_is_called(settings, option);
+        else
+            read_how(settings, option);
     }
+    if (optind < argc)
+        misuse("what is", argv[optind], "no argument is expected");
+    if (settings->serve && settings->connect)
+        misuse("--serve", settings->serve, "not together with --connect");
+    if (settings->what.in_flight > 0 && settings->what.callers > 1)
+        misuse("--in-flight", "", "is of one thread, not together with --callers");
+    if (settings->what.in_flight > 0)
+        settings->what.connections = 1;
 }
 
-/* ---- vouch ---- */
+/* ---- the server ---- */
 
-static int echo(void *context, struct vouch_call *call) {
-    size_t size;
-    const uint8_t *data = vouch_call_get_data(call, &size);
-    (void)context;
-    return vouch_call_reply(call, data, size);
-}
-
-static int serve_with(int fd, unsigned flags) {
-    struct vouch_conn *conn;
-    struct vouch_server *server;
-    struct vouch_method method = {VOUCH_OPTIONS(method), .name = "echo", .handler = echo,
-                                  .flags = flags};
-    if (vouch_conn_from_fd(fd, NULL, &conn) < 0 || vouch_server_new(NULL, &server) < 0 ||
-        vouch_server_add_method(server, &method) < 0 || vouch_server_add_conn(server, conn) < 0)
-        return 1;
-    return vouch_server_run(server) < 0;
-}
-
-static int vouch_serve(int fd) {
-    return serve_with(fd, 0);
-}
-
-static int quick_serve(int fd) {
-    return serve_with(fd, VOUCH_METHOD_QUICK);
-}
-
-static struct vouch_client *client_of(int fd) {
-    struct vouch_conn *conn;
-    struct vouch_client *made = NULL;
-    if (vouch_conn_from_fd(dup(fd), NULL, &conn) < 0 || vouch_client_new(conn, NULL, &made) < 0)
-        fail("no client");
-    return made;
-}
-
-static int64_t call_once(struct vouch_client *client) {
-    struct vouch_reply reply;
-    struct vouch_error error;
-    int64_t begun = vouch_now();
-    if (vouch_client_call(client, "echo", body, bytes, NULL, &reply, &error) != 0)
-        fail(error.message);
-    vouch_reply_release(&reply);
-    return vouch_now() - begun;
-}
-
-static struct vouch_client *client; /* one for each way's connection, kept over its rounds */
-
-static void vouch_call_one(int fd, size_t count) {
-    (void)fd;
-    for (size_t i = 0; i < count; i++)
-        times[i] = call_once(client);
-}
-
-static void *caller(void *context) {
-    for (size_t i = 0; i < *(size_t *)context; i++)
-        call_once(client);
-    return NULL;
-}
-
-static void vouch_call_many(int fd, size_t count) {
-    pthread_t threads[CALLERS_MAX];
-    size_t each = count / CALLERS_MAX;
-    (void)fd;
-    for (int i = 0; i < CALLERS_MAX; i++)
-        if (pthread_create(&threads[i], NULL, caller, &each) != 0)
-            fail("no thread");
-    for (int i = 0; i < CALLERS_MAX; i++)
-        pthread_join(threads[i], NULL);
-}
-
-static void count_reply(void *context, int result, const struct vouch_reply *reply,
-                        const struct vouch_error *error) {
-    (void)reply;
-    if (result != 0)
-        fail(error->message);
-    --*(size_t *)context;
-}
-
-/* False: enough waits to be sent. */
-static bool begin_call(size_t *in_flight) {
-    int r =
-        vouch_client_call_async(client, "echo", body, bytes, NULL, count_reply, in_flight, NULL);
-    if (r < 0 && r != -EAGAIN)
-        fail(vouch_strerror(r));
-    *in_flight += r == 0;
-    return r == 0;
-}
-
-static void vouch_call_flight(int fd, size_t count) {
-    size_t in_flight = 0;
-    (void)fd;
-    size_t begun = 0;
-    while (begun < count || in_flight > 0) {
-        while (begun < count && in_flight < FLIGHT && begin_call(&in_flight))
-            begun++;
-        if (vouch_client_wait(client, VOUCH_FOREVER) < 0)
-            fail("the connection broke");
+static void give_back(void) {
+    if (server_pid > 0) {
+        kill(server_pid, SIGTERM);
+        waitpid(server_pid, NULL, 0);
+        server_pid = 0;
     }
+    if (!directory[0])
+        return;
+    char path[400];
+    snprintf(path, sizeof(path), "%s/socket", directory);
+    unlink(path);
+    snprintf(path, sizeof(path), "%s/socket.lock", directory);
+    unlink(path);
+    rmdir(directory);
+    directory[0] = 0;
 }
 
-/* ---- measuring ---- */
+/* Ends the program by the signal, after what has to be done; all it calls may be called here but
+ * snprintf, whose use with %s alone does no harm on any system that we know. */
+static void on_signal(int number) {
+    give_back();
+    signal(number, SIG_DFL);
+    raise(number);
+}
 
-static const struct way ways[] = {
-    {"bare socket", raw_serve, raw_call, true},
-    {"vouch", vouch_serve, vouch_call_one, true},
-    {"vouch, quick method", quick_serve, vouch_call_one, true},
-    {"vouch, 16 callers", quick_serve, vouch_call_many, false},
-    {"vouch, 64 in flight", quick_serve, vouch_call_flight, false},
-};
-#define WAYS (sizeof(ways) / sizeof(ways[0]))
+static void pin(int cpu) {
+    if (cpu >= 0 && !machine_pin(cpu))
+        bench_die("--pin: cannot run on processor %d", cpu);
+}
 
-struct measured {
-    int fd;
-    pid_t server;
-    struct vouch_client *client;
-    double p50, p99, per_second; /* of the best round */
-    uint64_t allocations;        /* of the library, in the last round, on this side */
-};
-
-static void start(const struct way *way, struct measured *m) {
+static void start_server(struct settings *settings, const struct bench_system *system) {
+    const char *base = getenv("TMPDIR");
     int fds[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
-        fail("no socketpair");
-    m->server = fork();
-    if (m->server == 0) {
+    char ready;
+    snprintf(directory, sizeof(directory), "%s/vouch-bench.XXXXXX", base && *base ? base : "/tmp");
+    if (!mkdtemp(directory)) {
+        int error = errno;
+        char name[300];
+        snprintf(name, sizeof(name), "%s", directory);
+        directory[0] = 0;
+        bench_die("%s: %s", name, strerror(error));
+    }
+    snprintf(settings->what.address, sizeof(settings->what.address), "%.200s/socket", directory);
+    if (pipe(fds) < 0)
+        bench_die("pipe: %s", strerror(errno));
+    server_pid = fork();
+    if (server_pid == 0) {
+        machine_die_with_parent();
         close(fds[0]);
-        _exit(way->serve(fds[1]));
+        ready_fd = fds[1];
+        pin(settings->cpu_server);
+        system->serve(&settings->what);
     }
     close(fds[1]);
-    m->fd = fds[0];
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    signal(SIGHUP, on_signal);
+    atexit(give_back);
+    if (server_pid < 0 || !bench_read_all(fds[0], &ready, 1)) {
+        give_back();
+        bench_die("the server did not start");
+    }
+    close(fds[0]);
+    settings->what.server = server_pid;
 }
 
-static int compare(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
+/* ---- the report ---- */
+
+static double microseconds(double nanoseconds) {
+    return nanoseconds / 1e3;
 }
 
-static void measure(const struct way *way, struct measured *m, size_t count) {
-    struct vouch_memory_stats before, after;
-    client = m->client;
-    vouch_memory_get_stats(&before);
-    int64_t begun = vouch_now();
-    way->call(m->fd, count);
-    double per_second = (double)count / ((double)(vouch_now() - begun) / 1e9);
-    vouch_memory_get_stats(&after);
-    m->allocations = after.allocations - before.allocations;
-    if (per_second < m->per_second)
-        return;
-    m->per_second = per_second;
-    if (!way->single)
-        return;
-    qsort(times, count, sizeof(*times), compare);
-    m->p50 = (double)times[count / 2] / 1e3;
-    m->p99 = (double)times[count * 99 / 100] / 1e3;
-}
-
-static void print(const struct way *way, const struct measured *m, const struct measured *raw) {
-    printf("%-22s", way->name);
-    if (way->single)
-        printf("%10.1f %10.1f", m->p50, m->p99);
+static void print_text(const struct settings *settings, const struct bench_report *report) {
+    const struct bench_case *what = &settings->what;
+    double calls = (double)report->calls;
+    printf("%llu calls of %zu bytes, %s, ", (unsigned long long)report->calls, what->size,
+           settings->codec);
+    if (what->in_flight > 0)
+        printf("%u in flight\n", what->in_flight);
     else
-        printf("%10s %10s", "", "");
-    printf(" %12.0f %9.2f %12llu\n", m->per_second, m->per_second / raw->per_second,
-           (unsigned long long)m->allocations);
+        printf("%u caller%s, %u connection%s\n", what->callers, what->callers > 1 ? "s" : "",
+               what->connections, what->connections > 1 ? "s" : "");
+    printf("  min %.1f µs, mean %.1f, p50 %.1f, p99 %.1f, p99.9 %.1f, max %.1f\n",
+           microseconds(report->min), microseconds(report->mean), microseconds(report->p50),
+           microseconds(report->p99), microseconds(report->p999), microseconds(report->max));
+    printf("  %.0f calls/s, CPU %.2f µs a call here", calls * 1e9 / (double)report->elapsed,
+           microseconds((double)report->cpu_client) / calls);
+    if (report->cpu_server > 0)
+        printf(", %.2f in the server", microseconds((double)report->cpu_server) / calls);
+    printf("\n  peak memory %.1f MB here", (double)report->peak_client / 1e6);
+    if (report->peak_server > 0)
+        printf(", %.1f MB in the server", (double)report->peak_server / 1e6);
+    printf("\n");
+}
+
+static void print_json(const struct settings *settings, const struct bench_report *report) {
+    static const char *const modes[] = {"adaptive", "blocking", "polling"};
+    const struct bench_case *what = &settings->what;
+    double calls = (double)report->calls;
+    printf("{\"system\": \"vouch-%s\", \"mode\": \"%s\", \"size\": %zu, \"callers\": %u, "
+           "\"connections\": %u, \"in_flight\": %u, \"calls\": %llu, ",
+           settings->codec, modes[what->mode], what->size, what->callers, what->connections,
+           what->in_flight, (unsigned long long)report->calls);
+    printf("\"min_us\": %.3f, \"mean_us\": %.3f, \"p50_us\": %.3f, \"p99_us\": %.3f, "
+           "\"p999_us\": %.3f, \"max_us\": %.3f, ",
+           microseconds(report->min), microseconds(report->mean), microseconds(report->p50),
+           microseconds(report->p99), microseconds(report->p999), microseconds(report->max));
+    printf("\"calls_per_s\": %.1f, \"cpu_us_client\": %.3f, \"cpu_us_server\": %.3f, "
+           "\"peak_bytes_client\": %llu, \"peak_bytes_server\": %llu}\n",
+           calls * 1e9 / (double)report->elapsed, microseconds((double)report->cpu_client) / calls,
+           microseconds((double)report->cpu_server) / calls,
+           (unsigned long long)report->peak_client, (unsigned long long)report->peak_server);
+}
+
+static void raise_descriptors(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 int main(int argc, char **argv) {
-    struct measured measured[WAYS] = {{0}};
-    if (argc > 1)
-        bytes = strtoul(argv[1], NULL, 10);
-    if (argc > 2)
-        calls = strtoul(argv[2], NULL, 10);
-    if (argc > 3 || bytes == 0 || bytes > 4000000 || calls < ROUNDS * CALLERS_MAX)
-        fail("usage: vouch_bench [bytes, 1 to 4000000 [calls, at least 80]]");
-    body = calloc(1, bytes);
-    times = calloc(calls, sizeof(*times));
-    if (!body || !times)
-        fail("no memory");
-    for (size_t i = 0; i < WAYS; i++)
-        start(&ways[i], &measured[i]); /* before there are threads */
-    for (size_t i = 1; i < WAYS; i++)
-        measured[i].client = client_of(measured[i].fd);
-
-    size_t count = calls / ROUNDS / CALLERS_MAX * CALLERS_MAX;
-    for (int round = 0; round < ROUNDS; round++)
-        for (size_t i = 0; i < WAYS; i++)
-            measure(&ways[i], &measured[i], count);
-
-    printf("echo of %zu bytes, best of %d rounds of %zu calls\n", bytes, ROUNDS, count);
-    printf("%-22s%10s %10s %12s %9s %12s\n", "", "p50 µs", "p99 µs", "calls/s", "ratio",
-           "allocations");
-    for (size_t i = 0; i < WAYS; i++) {
-        print(&ways[i], &measured[i], &measured[0]);
-        vouch_client_free(measured[i].client);
-        kill(measured[i].server, SIGKILL);
-        waitpid(measured[i].server, NULL, 0);
+    struct settings settings = {.codec = "bytes", .cpu_server = -1};
+    const struct bench_order warm = {.time = WARM_TIME};
+    struct bench_report report;
+    settings.what = (struct bench_case){.size = 1024, .callers = 1, .connections = 1, .cpu = -1};
+    read_options(&settings, argc, argv);
+    if (settings.order.time == 0 && settings.order.calls == 0)
+        settings.order.time = DURATION_DEFAULT;
+    const struct bench_system *system = find_codec(settings.codec);
+    const char *address = settings.serve ? settings.serve : settings.connect;
+    if (address)
+        snprintf(settings.what.address, sizeof(settings.what.address), "%s", address);
+    raise_descriptors();
+    if (settings.serve) {
+        pin(settings.cpu_server);
+        system->serve(&settings.what);
     }
-    free(body);
-    free(times);
-    return 0;
+    if (!settings.connect)
+        start_server(&settings, system);
+    pin(settings.what.cpu);
+    struct bench_meter *meter = bench_meter_new(system, &settings.what);
+    bench_meter_run(meter, &warm, &report);
+    bench_meter_run(meter, &settings.order, &report);
+    bench_meter_free(meter);
+    if (settings.json)
+        print_json(&settings, &report);
+    else
+        print_text(&settings, &report);
+    return fflush(stdout) != 0;
 }

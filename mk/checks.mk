@@ -6,7 +6,7 @@
 SUB = $(MAKE) --no-print-directory
 export MAKE BUILD
 
-.PHONY: deps test portable asan ubsan san tsan valgrind demo bench coverage fuzz lint format print-out print-flags
+.PHONY: deps test portable asan ubsan san tsan valgrind demo coverage fuzz lint format print-out print-flags
 deps:
 	@tools/deps build test
 	@tools/deps --optional loops
@@ -27,11 +27,6 @@ demo:
 	@tools/deps --optional typed
 	@+$(SUB) demos
 	@demo/run $(OUT)/demo
-
-bench:
-	@tools/deps build
-	@+$(SUB) benches
-	@$(OUT)/bench/vouch_bench
 
 lint: deps
 	@tools/deps lint

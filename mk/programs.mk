@@ -6,7 +6,7 @@
 
 GEN := $(BUILD)/gen
 PROTOS := $(wildcard proto/*.proto)
-PROGRAM_PROTOS := $(wildcard examples/*.proto demo/*.proto)
+PROGRAM_PROTOS := $(wildcard examples/*.proto demo/*.proto bench/echo.proto)
 GEN_SOURCES := $(PROTOS:%.proto=$(GEN)/%.pb-c.c)
 GEN_OBJECTS := $(PROTOS:%.proto=$(OBJ)/gen/%.pb-c.o)
 PROGRAM_GEN_SOURCES := $(PROGRAM_PROTOS:%.proto=$(GEN)/%.pb-c.c)
@@ -26,7 +26,7 @@ $(NEED_GEN): | $(GEN_SOURCES)
 $(NEED_PROGRAM_GEN): | $(PROGRAM_GEN_SOURCES)
 $(NEED_GEN) $(NEED_PROGRAM_GEN): private ALL_CPPFLAGS += -I$(GEN)
 
-# ---- demo, examples, bench, tools: public API only --------------------------------------------------
+# ---- demo, examples, tools: public API only --------------------------------------------------
 
 # Each file with a main is a program; the others of its directory are linked into all of them.
 sources_in = $(filter-out $(without_typed) $(without_loops),$(wildcard $(1)/*.c))
@@ -47,7 +47,7 @@ without_loops = $(patsubst %,examples/loop_%.c,$(filter-out $(LOOPS_KNOWN),$(LOO
 $(foreach n,$(LOOPS_KNOWN),$(eval $(OBJ)/examples/loop_$(n).o: private ALL_CPPFLAGS += $(shell pkg-config --cflags $(n))))
 $(foreach n,$(LOOPS_KNOWN),$(eval $(OUT)/examples/loop_$(n): private LIBS += $(shell pkg-config --libs $(n))))
 
-.PHONY: demos examples benches tools
+.PHONY: demos examples tools
 define program_directory
 $(1)_PROGRAMS := $$(sort $$(call programs_in,$(1)))
 $(1)_COMMON := $$(filter-out $$($(1)_PROGRAMS),$$(call sources_in,$(1)))
@@ -57,14 +57,13 @@ $$($(1)_BINARIES): $$(OUT)/$(1)/%: $$(OBJ)/$(1)/%.o $$($(1)_COMMON:%.c=$$(OBJ)/%
 	@mkdir -p $$(@D)
 	$$(call say,LD,$$@)$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) -o $$@ $$^ $$(TYPED_LIBS) $$(LIBS)
 endef
-$(foreach d,demo examples bench tools,$(eval $(call program_directory,$(d))))
+$(foreach d,demo examples tools,$(eval $(call program_directory,$(d))))
 demos: $(demo_BINARIES)
 examples: $(examples_BINARIES)
 	@$(foreach n,$(filter-out $(LOOPS_KNOWN),$(LOOPS)), \
 	    echo 'note: examples/loop_$(n) is not built for want of $(n) (Debian: $($(n)_DEBIAN))';) \
 	$(foreach n,$(UNUSABLE), \
 	    echo 'note: examples of $(n) are not built for want of $($(n)_PACKAGE) (Debian: $($(n)_DEBIAN))';) :
-benches: $(bench_BINARIES)
 tools: $(tools_BINARIES)
 
 # The demo does without a layer that is not there.
