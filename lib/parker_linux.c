@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The parker on futex(2): a system call to sleep, one to wake a sleeper, none where nobody sleeps.
+/*
+ * The parker on futex(2). All sleepers of a lot sleep on one word, each with a bit of its own
+ * (FUTEX_WAIT_BITSET), so that one system call wakes any number of them. Whether a sleeper is meant
+ * is told by its state: whoever shares its bit, or was about to sleep when the word changed, looks
+ * and sleeps on.
  */
 #include "lib/parker.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,8 +16,12 @@
 #include "lib/clock.h"
 
 enum { AWAKE, WOKEN, ASLEEP };
+enum { BITS = 32 };
 
-int parker_init(struct parker *parker) {
+int parker_init(struct parker *parker, struct parker_lot *lot) {
+    unsigned number = atomic_fetch_add_explicit(&lot->count, 1, memory_order_relaxed);
+    parker->lot = lot;
+    parker->bit = 1u << number % BITS;
     atomic_init(&parker->state, AWAKE);
     return 0;
 }
@@ -21,27 +30,36 @@ void parker_deinit(struct parker *parker) {
     (void)parker;
 }
 
-/* FUTEX_WAIT_BITSET takes a point in time of CLOCK_MONOTONIC, FUTEX_WAIT only a length. */
-static int futex_wait(atomic_uint *word, unsigned value, int64_t deadline) {
+/* A point in time of CLOCK_MONOTONIC, as FUTEX_WAIT_BITSET takes it. */
+static bool sleep_on(atomic_uint *word, unsigned value, unsigned bit, int64_t deadline) {
     struct timespec until = clock_timespec(deadline);
-    long r = syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, value,
-                     deadline == VOUCH_FOREVER ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
-    return r < 0 ? errno : 0;
+    return syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, value,
+                   deadline == VOUCH_FOREVER ? NULL : &until, NULL, bit) == 0 ||
+           errno != ETIMEDOUT;
 }
 
 bool parker_park(struct parker *parker, int64_t deadline) {
-    unsigned expected = AWAKE;
+    unsigned expected = AWAKE, turn = atomic_load(&parker->lot->turn);
     if (atomic_compare_exchange_strong(&parker->state, &expected, ASLEEP))
-        while (atomic_load_explicit(&parker->state, memory_order_acquire) == ASLEEP &&
-               futex_wait(&parker->state, ASLEEP, deadline) != ETIMEDOUT)
-            continue;
+        while (atomic_load(&parker->state) == ASLEEP &&
+               sleep_on(&parker->lot->turn, turn, parker->bit, deadline))
+            turn = atomic_load(&parker->lot->turn);
     return atomic_exchange(&parker->state, AWAKE) == WOKEN;
 }
 
-void parker_unpark(struct parker *parker) {
-    atomic_uint *word = &parker->state;
-    /* Its owner may be gone right after the exchange: the kernel is given the address only, and a
-     * wake-up of whoever sleeps there next is a spurious one, which every futex expects. */
-    if (atomic_exchange(word, WOKEN) == ASLEEP)
-        (void)syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+void parker_unpark_all(struct parker *first) {
+    struct parker_lot *lot = first ? first->lot : NULL;
+    unsigned bits = 0;
+    while (first) {
+        struct parker *next = first->next;
+        unsigned bit = first->bit;
+        if (atomic_exchange(&first->state, WOKEN) == ASLEEP)
+            bits |= bit;
+        first = next;
+    }
+    if (bits == 0)
+        return;
+    atomic_fetch_add(&lot->turn, 1); /* for those who are on their way into the kernel */
+    (void)syscall(SYS_futex, &lot->turn, FUTEX_WAKE_BITSET | FUTEX_PRIVATE_FLAG, INT_MAX, NULL,
+                  NULL, bits);
 }

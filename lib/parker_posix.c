@@ -5,7 +5,8 @@
 #include "lib/clock.h"
 #include "lib/cond.h"
 
-int parker_init(struct parker *parker) {
+int parker_init(struct parker *parker, struct parker_lot *lot) {
+    parker->lot = lot;
     int r = cond_init(&parker->cond);
     if (r < 0)
         return r;
@@ -28,9 +29,13 @@ bool parker_park(struct parker *parker, int64_t deadline) {
     return woken;
 }
 
-void parker_unpark(struct parker *parker) {
-    pthread_mutex_lock(&parker->mutex);
-    atomic_store(&parker->state, true);
-    pthread_cond_signal(&parker->cond);
-    pthread_mutex_unlock(&parker->mutex);
+void parker_unpark_all(struct parker *first) {
+    while (first) {
+        struct parker *next = first->next;
+        pthread_mutex_lock(&first->mutex);
+        atomic_store(&first->state, true);
+        pthread_cond_signal(&first->cond);
+        pthread_mutex_unlock(&first->mutex);
+        first = next;
+    }
 }

@@ -50,6 +50,11 @@ int64_t polling_begin(struct polling *p, int64_t now) {
     return p->until;
 }
 
+void polling_pass(struct polling *p, int64_t now) {
+    p->begun = p->looked = p->until = now;
+    p->stats.sleeps++;
+}
+
 bool polling_goes_on(struct polling *p, int64_t now) {
     if (now - p->looked > POLLING_GAP && p->mode == VOUCH_POLLING_ADAPTIVE) {
         p->rests_until = now + POLLING_REST * (now - p->looked);

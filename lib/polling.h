@@ -51,6 +51,9 @@ bool polling_options_valid(enum vouch_polling mode, int64_t budget);
 /* A wait begins. Until when to look for what is waited for; `now`: not at all. */
 int64_t polling_begin(struct polling *polling, int64_t now);
 
+/* A wait begins that sleeps at once for a reason of the caller's. */
+void polling_pass(struct polling *polling, int64_t now);
+
 /* Nothing was found at `now`: whether to look again. */
 bool polling_goes_on(struct polling *polling, int64_t now);
 

@@ -13,6 +13,8 @@
 #include "lib/options.h"
 #include "lib/policy.h"
 
+/* The longest wait for calls that may leave with ours. */
+#define GATHERING_BUDGET ((int64_t)20 * 1000)
 #define OUTPUT_MAX_DEFAULT ((size_t)4 * 1024 * 1024)
 #define RECONNECT_MIN_DEFAULT VOUCH_MILLISECONDS(10)
 #define RECONNECT_MAX_DEFAULT VOUCH_SECONDS(1)
@@ -113,7 +115,9 @@ static int create(const struct vouch_client_options *o, struct vouch_client **re
     }
     pthread_mutex_init(&client->link.lock, NULL);
     client->epoch = os_process_epoch();
-    polling_init(&client->polling, o->polling, o->polling_budget, os_cores());
+    client->cores = os_cores();
+    polling_init(&client->polling, o->polling, o->polling_budget, client->cores);
+    polling_init(&client->gathering, VOUCH_POLLING_ADAPTIVE, GATHERING_BUDGET, 2);
     client->wake = client->loop_wake = OS_WAKE_NONE;
     r = take_options(client, o);
     if (r == 0)

@@ -29,7 +29,6 @@
  * it until then, so it stays until it has been. */
 struct client_sleeper {
     struct client_sleeper *next, *previous; /* among those who may be told to drive */
-    struct client_sleeper *wake_next;
     struct parker parker;
     bool listed;
     bool waking; /* noted to be woken */
@@ -108,9 +107,13 @@ struct vouch_client {
     struct client_queue ended;  /* asynchronous calls that wait for their callback */
     bool processing;            /* a foreign loop's thread is in vouch_client_process */
     struct client_sleeper *sleepers;
+    unsigned asleep, cores;        /* how many sleepers; and where they could run */
     struct client_sleeper *handed; /* told to drive, and not there yet */
     struct client_sleeper *waiter; /* the thread in vouch_client_wait, when it sleeps */
-    struct client_sleeper *wakes, *last_wake; /* noted by client_wake */
+    struct parker_lot lot;
+    struct parker *wakes, *last_wake; /* noted by client_wake */
+    unsigned away;                    /* threads that were woken and may call again at once */
+    struct polling gathering;         /* whether waiting for them pays */
     struct client_call *idle;
     size_t idle_count;
     uint32_t serial;

@@ -81,6 +81,7 @@ void client_complete(struct vouch_client *client, struct client_call *call, int 
     if (call->sleeper) {
         client_unlist(client, call->sleeper);
         client_wake(client, call->sleeper);
+        client->away++;
     }
     /* The last touch: a thread that has been woken for another reason may see this and be gone. */
     atomic_store_explicit(&call->done, true, memory_order_release);
@@ -288,9 +289,13 @@ static int own_request(struct vouch_client *client, struct request *request) {
     return r;
 }
 
-static void send_request(struct vouch_client *client, const struct request *request) {
+/* A blocking caller whom nobody drives for does that next, and sends then. */
+static void send_request(struct vouch_client *client, const struct client_call *call,
+                         const struct request *request) {
     if (request->lends)
         link_send_lent(&client->link);
+    else if (!call->callback && !client->driving)
+        return;
     else if (in_callbacks != client || client->link.session.out_bytes >= CALLBACK_OUTPUT)
         client_send(client);
 }
@@ -315,7 +320,9 @@ static int start(struct vouch_client *client, struct client_call *call, const ch
         return r;
     call->serial = ++client->serial;
     enter(client, call);
-    send_request(client, &request);
+    if (!call->callback && client->away > 0)
+        client->away--;
+    send_request(client, call, &request);
     client_wake_for(client, call);
     return 0;
 }
@@ -335,7 +342,7 @@ static bool await(struct vouch_client *client, struct client_call *call) {
             continue;
         if (!call->sleeper) {
             self = (struct client_sleeper){0};
-            int r = parker_init(&self.parker);
+            int r = parker_init(&self.parker, &client->lot);
             if (r < 0) {
                 session_abandon(&client->link.session, &call->slot);
                 client_complete(client, call, r);

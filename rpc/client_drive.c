@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 
 #include "lib/clock.h"
 #include "lib/cond.h"
@@ -23,26 +24,22 @@ void client_lock(struct vouch_client *client) {
 }
 
 void client_unlock(struct vouch_client *client) {
-    struct client_sleeper *sleeper = client->wakes;
+    struct parker *wakes = client->wakes;
     client->wakes = client->last_wake = NULL;
     pthread_mutex_unlock(&client->link.lock);
-    while (sleeper) {
-        struct client_sleeper *next = sleeper->wake_next;
-        parker_unpark(&sleeper->parker);
-        sleeper = next;
-    }
+    parker_unpark_all(wakes);
 }
 
 void client_wake(struct vouch_client *client, struct client_sleeper *sleeper) {
     if (sleeper->waking)
         return;
     sleeper->waking = true;
-    sleeper->wake_next = NULL;
+    sleeper->parker.next = NULL;
     if (client->last_wake)
-        client->last_wake->wake_next = sleeper;
+        client->last_wake->next = &sleeper->parker;
     else
-        client->wakes = sleeper;
-    client->last_wake = sleeper;
+        client->wakes = &sleeper->parker;
+    client->last_wake = &sleeper->parker;
 }
 
 void client_wait_on(struct vouch_client *client, pthread_cond_t *cond, int64_t deadline) {
@@ -196,10 +193,15 @@ static ssize_t sleep_for_bytes(struct vouch_client *client, const struct iovec *
 static ssize_t wait_for_bytes(struct vouch_client *client, const struct iovec *space,
                               struct client_call *call) {
     bool may_wait = client->driving_until > 0 && !client->link.broken;
-    ssize_t got;
+    /* Half of the cores are for the other side; and our own threads want to run as well. */
+    bool may_look = client->away == 0 && 2 * (client->asleep + 1) <= client->cores;
+    ssize_t got = -EAGAIN;
     client_unlock(client);
     if (may_wait) {
-        got = link_look(&client->link, &client->polling, &client->poked, space);
+        if (may_look)
+            got = link_look(&client->link, &client->polling, &client->poked, space);
+        else
+            polling_pass(&client->polling, vouch_now());
         if (got == -EAGAIN && !atomic_load(&client->poked))
             got = sleep_for_bytes(client, space, call);
     } else {
@@ -237,11 +239,30 @@ static int read_replies(struct vouch_client *client, struct client_call *call, i
     return 1;
 }
 
+/* Threads that have just got their replies often call again at once. Letting them run before we
+ * send has their calls leave in one system call with ours, and come back together. */
+static void gather(struct vouch_client *client) {
+    int64_t now = client->away > 0 ? vouch_now() : 0;
+    if (client->away == 0 || polling_begin(&client->gathering, now) <= now)
+        return;
+    unsigned before = client->away;
+    do {
+        client_unlock(client);
+        sched_yield();
+        now = vouch_now();
+        client_lock(client);
+    } while (client->away > 0 && polling_goes_on(&client->gathering, now));
+    polling_end(&client->gathering, now, client->away < before);
+    client->away = 0;
+}
+
 void client_drive(struct vouch_client *client, int64_t deadline, struct client_call *call) {
     struct link *link = &client->link;
     int64_t now = 0;
     client->driving = true;
     atomic_store(&client->poked, false);
+    gather(client);
+    client_flush(client);
     client->driving_until = earlier(deadline, session_deadline(&link->session));
     int r = read_replies(client, call, &now);
     client_flush(client); /* what others left, pongs, cancels that waited for the server's hello */
@@ -260,6 +281,7 @@ void client_unlist(struct vouch_client *client, struct client_sleeper *sleeper) 
     if (!sleeper->listed)
         return;
     sleeper->listed = false;
+    client->asleep--;
     if (sleeper->previous)
         sleeper->previous->next = sleeper->next;
     else
@@ -278,6 +300,7 @@ static void enlist(struct vouch_client *client, struct client_sleeper *sleeper) 
     if (sleeper->next)
         sleeper->next->previous = sleeper;
     client->sleepers = sleeper;
+    client->asleep++;
     sleeper->listed = true;
 }
 
@@ -479,7 +502,7 @@ int vouch_client_wait(struct vouch_client *client, int64_t deadline) {
     struct client_sleeper self = {0};
     if (os_process_epoch() != client->epoch)
         return -ECHILD;
-    int r = parker_init(&self.parker);
+    int r = parker_init(&self.parker, &client->lot);
     if (r < 0)
         return r;
     client_lock(client);

@@ -237,7 +237,7 @@ static ssize_t look(struct server_conn *conn, const struct iovec *space) {
     if (atomic_fetch_add(&server->polling_now, 1) < max)
         got = link_look(&conn->link, &conn->polling, NULL, space);
     else
-        (void)polling_begin(&conn->polling, vouch_now());
+        polling_pass(&conn->polling, vouch_now());
     atomic_fetch_sub(&server->polling_now, 1);
     return got;
 }
