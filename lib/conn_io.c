@@ -87,15 +87,16 @@ ssize_t conn_send_now(struct vouch_conn *conn, const struct iovec *pieces, int c
     return conn_would_block(errno) ? -EAGAIN : conn_error(conn, errno);
 }
 
-bool conn_grow_send_room(struct vouch_conn *conn, size_t size) {
+/* Of what is asked for the kernel makes the double (socket(7)), and counts its own bookkeeping. */
+bool conn_grow_send_room(struct vouch_conn *conn, size_t size, size_t max) {
     const size_t step = (size_t)128 * 1024; /* below, the system's default will do */
     size_t room = (size + size / 4 + step - 1) / step * step;
-    if (room > CONN_SEND_ROOM_MAX)
-        room = CONN_SEND_ROOM_MAX;
-    if (room <= conn->send_room || size < step)
+    if (room > max)
+        room = max;
+    if (room <= conn->send_room || room < step)
         return false;
     conn->send_room = room;
-    int value = (int)room;
+    int value = (int)(room / 2);
     return setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &value, sizeof(value)) == 0;
 }
 

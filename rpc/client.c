@@ -46,6 +46,7 @@ static struct session_limits limits_of(const struct vouch_client_options *o) {
 static int take_options(struct vouch_client *client, const struct vouch_client_options *o) {
     client->allocator = o->allocator;
     client->limits = limits_of(o);
+    client->link.send_room_max = options_size(o->send_buffer_max, LINK_SEND_ROOM_MAX);
     client->call_timeout = options_time(o->call_timeout, VOUCH_CALL_TIMEOUT_DEFAULT);
     client->reconnect_min = options_time(o->reconnect_min, RECONNECT_MIN_DEFAULT);
     client->reconnect_max = options_time(o->reconnect_max, RECONNECT_MAX_DEFAULT);

@@ -28,7 +28,8 @@ void link_flush(struct link *link) {
             session_sent(&link->session, (size_t)sent);
             continue;
         }
-        if (sent == -EAGAIN && conn_grow_send_room(link->conn, link->session.out_bytes))
+        if (sent == -EAGAIN && 
+            conn_grow_send_room(link->conn, link->session.out_bytes, link->send_room_max))
             continue;
         if (sent == -EAGAIN) {
             link->blocked = true;

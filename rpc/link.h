@@ -26,6 +26,7 @@ struct link {
     bool blocked; /* the socket was full: flush again when it is writable */
     bool corked;  /* a batch is being answered: whoever corked flushes at its end */
     bool broken;  /* sending failed; what has arrived can still be read */
+    size_t send_room_max; /* see conn_grow_send_room */
     int64_t clock_until; /* the session's wall_offset is fresh until then */
     uint64_t bytes_sent, bytes_received;
 };
@@ -34,6 +35,8 @@ struct link {
  * lock held; lets go of it meanwhile. When another thread is sending, it takes ours along and this
  * returns at once. */
 void link_flush(struct link *link);
+
+#define LINK_SEND_ROOM_MAX ((size_t)4 * 1024 * 1024)
 
 /* Bodies from this size on are sent from where they are instead of being copied first. */
 #define LINK_LEND_MIN ((size_t)8 * 1024)

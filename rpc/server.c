@@ -73,6 +73,7 @@ static int take_options(struct vouch_server *server, const struct vouch_server_o
     server->workers_per_uid = o->workers_per_uid ? o->workers_per_uid : server->workers_max / 2;
     if (server->workers_per_uid == 0)
         server->workers_per_uid = 1;
+    server->send_room_max = options_size(o->send_buffer_max, LINK_SEND_ROOM_MAX);
     server->polling = o->polling;
     server->polling_budget = o->polling_budget;
     server->cores = os_cores();

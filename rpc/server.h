@@ -129,6 +129,7 @@ struct vouch_server {
     void *context;
     struct method_table methods;
     struct poller *poller;
+    size_t send_room_max;
     enum vouch_polling polling;
     int64_t polling_budget;
     unsigned cores;

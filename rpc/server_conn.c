@@ -129,6 +129,7 @@ int server_conn_add(struct vouch_server *server, struct vouch_conn *connection) 
     link->sending = link->blocked = link->corked = link->broken = false;
     link->bytes_sent = link->bytes_received = 0;
     link->clock_until = 0;
+    link->send_room_max = server->send_room_max;
     conn->reading = conn->napping = false;
     conn->presumed_since = conn->called_at = 0;
     polling_init(&conn->polling, server->polling, server->polling_budget, server->cores);

@@ -115,7 +115,8 @@ static int put_piece(const struct session *s, const struct pool_buffer *b, size_
 int session_output(const struct session *s, struct iovec *ret_pieces, int max) {
     int count = 0;
     size_t offset = s->out_offset;
-    for (struct pool_buffer *b = s->out_head; b && count + 1 < max; b = b->next) {
+    for (struct pool_buffer *b = s->out_head; b && count + (b == s->lent_after) < max;
+         b = b->next) {
         count += put_piece(s, b, offset, ret_pieces + count);
         offset = 0;
     }

@@ -185,14 +185,15 @@ static void check_hard_limit(const struct vouch_server_options *options) {
 
 Test(limits, at_four_times_output_hard_a_client_is_disconnected_at_once) {
     struct vouch_server_options options = {VOUCH_OPTIONS(options), .output_soft = 1000,
-                                           .output_hard = 400000};
+                                           .output_hard = 400000, .send_buffer_max = 1};
     check_hard_limit(&options);
 }
 
 Test(limits, over_output_hard_a_client_is_disconnected_after_a_sixth_of_the_stall_timeout) {
     struct vouch_server_options options = {VOUCH_OPTIONS(options), .output_soft = 1000,
                                            .output_hard = 1000000,
-                                           .stall_timeout = VOUCH_SECONDS(1)};
+                                           .stall_timeout = VOUCH_SECONDS(1),
+                                           .send_buffer_max = 1};
     check_hard_limit(&options);
 }
 
@@ -200,7 +201,8 @@ Test(limits, over_output_hard_a_client_is_disconnected_after_a_sixth_of_the_stal
 
 Test(limits, who_takes_no_byte_is_disconnected_at_the_stall_timeout) {
     struct vouch_server_options options = {VOUCH_OPTIONS(options),
-                                           .stall_timeout = VOUCH_MILLISECONDS(30)};
+                                           .stall_timeout = VOUCH_MILLISECONDS(30),
+                                           .send_buffer_max = 1};
     open_with(&options);
     int fd = rpc_stage_raw(&stage);
     int64_t begun = vouch_now();

@@ -404,7 +404,7 @@ Test(client_call, calls_in_flight_at_the_maximum_and_one_past) {
 
 Test(client_call, output_at_the_maximum_holds_up_further_calls) {
     struct vouch_client_options options = {VOUCH_OPTIONS(options), .output_max = 100000,
-                                           .max_request = 2000000};
+                                           .max_request = 2000000, .send_buffer_max = 1};
     support_baseline_begin();
     int fd;
     client = rpc_raw_client(&fd, &options);

@@ -76,6 +76,9 @@ struct vouch_client_options {
     const struct vouch_client_interceptor *interceptors;
     size_t interceptor_count;
 
+    /* How far the socket's send buffer is raised, in bytes, when messages are sent that do not fit;
+     * 0: 4 MiB (the system has a say: net.core.wmem_max); less than 128 KiB: not at all. */
+    size_t send_buffer_max;
     /* How threads wait for replies; the longest poll in ns, 0: VOUCH_POLLING_BUDGET_DEFAULT, at
      * most VOUCH_POLLING_BUDGET_BOUND. */
     enum vouch_polling polling;

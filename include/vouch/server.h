@@ -93,6 +93,9 @@ struct vouch_server_options {
     void (*on_close)(void *context, uint64_t connection, const struct vouch_identity *peer);
     void *context;
 
+    /* How far the socket's send buffer is raised, in bytes, when messages are sent that do not fit;
+     * 0: 4 MiB (the system has a say: net.core.wmem_max); less than 128 KiB: not at all. */
+    size_t send_buffer_max;
     /* How workers wait for requests; the longest poll in ns, 0: VOUCH_POLLING_BUDGET_DEFAULT, at
      * most VOUCH_POLLING_BUDGET_BOUND. */
     enum vouch_polling polling;
