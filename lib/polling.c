@@ -8,20 +8,39 @@
  *   - Waits that were long asleep tell that polling has no point, at no cost: nothing is tried
  *     while they last, so that an idle connection costs nothing.
  *   - A gap between two looks means that another thread wanted the core and got it: polling then
- *     rests for a hundred times that time.
+ *     rests for a hundred times that time, everywhere in the process.
+ *   - Only so many threads poll at a time as leave half of the cores to others.
  */
 #include "lib/polling.h"
+
+#include "lib/os.h"
+
+/* In a forked child a thread of the parent may seem to be polling for ever: a new process, another
+ * room. Two will do, since the one before the last is used by nobody any more. */
+struct polling_room *polling_room_of_process(void) {
+    static struct polling_room rooms[2];
+    static _Atomic uint64_t epoch;
+    static atomic_uint which;
+    uint64_t ours = os_process_epoch(), before = atomic_load(&epoch);
+    if (before != ours && atomic_compare_exchange_strong(&epoch, &before, ours)) {
+        unsigned next = (atomic_load(&which) + 1) % 2;
+        atomic_store(&rooms[next].polling, 0);
+        atomic_store(&rooms[next].rests_until, 0);
+        atomic_store(&rooms[next].max, os_cores() / 2);
+        atomic_store(&which, next);
+    }
+    return &rooms[atomic_load(&which)];
+}
 
 bool polling_options_valid(enum vouch_polling mode, int64_t budget) {
     return mode >= VOUCH_POLLING_ADAPTIVE && mode <= VOUCH_POLLING_ALWAYS && budget >= 0 &&
            budget <= VOUCH_POLLING_BUDGET_BOUND;
 }
 
-void polling_init(struct polling *p, enum vouch_polling mode, int64_t budget, unsigned cores) {
-    *p = (struct polling){.mode = mode,
-                          .budget = budget ? budget : VOUCH_POLLING_BUDGET_DEFAULT};
-    if (mode == VOUCH_POLLING_ADAPTIVE && cores < 2)
-        p->mode = VOUCH_POLLING_OFF;
+void polling_init(struct polling *p, enum vouch_polling mode, int64_t budget,
+                  struct polling_room *room) {
+    *p = (struct polling){
+        .room = room, .mode = mode, .budget = budget ? budget : VOUCH_POLLING_BUDGET_DEFAULT};
 }
 
 /* How long the next poll may take, were there one. */
@@ -31,33 +50,47 @@ static int64_t patience(const struct polling *p) {
                                                                                      : typical;
 }
 
+/* A place among those that poll. */
+static bool enter(struct polling *p, int64_t now) {
+    struct polling_room *room = p->room;
+    if (now < atomic_load_explicit(&room->rests_until, memory_order_relaxed))
+        return false;
+    if (atomic_fetch_add_explicit(&room->polling, 1, memory_order_relaxed) < room->max)
+        return true;
+    atomic_fetch_sub_explicit(&room->polling, 1, memory_order_relaxed);
+    return false;
+}
+
 static bool polls_now(struct polling *p, int64_t now) {
     if (p->mode != VOUCH_POLLING_ADAPTIVE)
         return p->mode == VOUCH_POLLING_ALWAYS;
-    if (now < p->rests_until || p->hopeless)
+    if (p->hopeless)
         return false;
     if (p->skip > 0)
         p->skip--;
-    return p->skip == 0;
+    return p->skip == 0 && enter(p, now);
 }
 
-int64_t polling_begin(struct polling *p, int64_t now) {
-    p->begun = p->looked = p->until = now;
-    if (polls_now(p, now))
-        p->until = now + patience(p);
-    else
-        p->stats.sleeps++;
-    return p->until;
+bool polling_begin(struct polling *p, int64_t now) {
+    if (!polls_now(p, now)) {
+        polling_pass(p, now);
+        return false;
+    }
+    p->begun = p->looked = now;
+    p->until = now + patience(p);
+    return true;
 }
 
 void polling_pass(struct polling *p, int64_t now) {
-    p->begun = p->looked = p->until = now;
+    p->begun = p->looked = now;
     p->stats.sleeps++;
 }
 
 bool polling_goes_on(struct polling *p, int64_t now) {
-    if (now - p->looked > POLLING_GAP && p->mode == VOUCH_POLLING_ADAPTIVE) {
-        p->rests_until = now + POLLING_REST * (now - p->looked);
+    int64_t gap = now - p->looked;
+    if (gap > POLLING_GAP && p->mode == VOUCH_POLLING_ADAPTIVE) {
+        atomic_store_explicit(&p->room->rests_until, now + POLLING_REST * gap,
+                              memory_order_relaxed);
         return false;
     }
     p->looked = now;
@@ -78,12 +111,12 @@ static void not_paid(struct polling *p) {
     p->skip = p->skipped;
 }
 
-void polling_end(struct polling *p, int64_t now, bool found) {
-    if (p->until == p->begun)
-        return;
-    if (found)
+void polling_end(struct polling *p, int64_t now, enum polling_outcome outcome) {
+    if (p->mode == VOUCH_POLLING_ADAPTIVE)
+        atomic_fetch_sub_explicit(&p->room->polling, 1, memory_order_relaxed);
+    if (outcome == POLLING_FOUND)
         paid(p, now - p->begun);
-    else
+    else if (outcome == POLLING_IN_VAIN)
         not_paid(p);
 }
 

@@ -3,6 +3,7 @@
 #include "rpc/client.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #include "lib/clock.h"
@@ -116,9 +117,10 @@ static int create(const struct vouch_client_options *o, struct vouch_client **re
     }
     pthread_mutex_init(&client->link.lock, NULL);
     client->epoch = os_process_epoch();
-    client->cores = os_cores();
-    polling_init(&client->polling, o->polling, o->polling_budget, client->cores);
-    polling_init(&client->gathering, VOUCH_POLLING_ADAPTIVE, GATHERING_BUDGET, 2);
+    polling_init(&client->polling, o->polling, o->polling_budget, polling_room_of_process());
+    client->gathering_room.max = UINT_MAX;
+    polling_init(&client->gathering, VOUCH_POLLING_ADAPTIVE, GATHERING_BUDGET,
+                 &client->gathering_room);
     client->wake = client->loop_wake = OS_WAKE_NONE;
     r = take_options(client, o);
     if (r == 0)

@@ -107,13 +107,15 @@ struct vouch_client {
     struct client_queue ended;  /* asynchronous calls that wait for their callback */
     bool processing;            /* a foreign loop's thread is in vouch_client_process */
     struct client_sleeper *sleepers;
-    unsigned asleep, cores;        /* how many sleepers; and where they could run */
+    unsigned asleep;               /* how many sleepers */
     struct client_sleeper *handed; /* told to drive, and not there yet */
     struct client_sleeper *waiter; /* the thread in vouch_client_wait, when it sleeps */
     struct parker_lot lot;
     struct parker *wakes, *last_wake; /* noted by client_wake */
     unsigned away;                    /* threads that were woken and may call again at once */
-    struct polling gathering;         /* whether waiting for them pays */
+    struct polling gathering;         /* whether waiting for them pays; it gives up its core, so
+                                         any number of threads may */
+    struct polling_room gathering_room;
     struct client_call *idle;
     size_t idle_count;
     uint32_t serial;

@@ -78,7 +78,7 @@ void client_complete(struct vouch_client *client, struct client_call *call, int 
         return;
     }
     count_result(client, result);
-    if (call->sleeper) {
+    if (call->sleeper && call->sleeper->listed) { /* else its caller is driving: this is its own */
         client_unlist(client, call->sleeper);
         client_wake(client, call->sleeper);
         client->away++;

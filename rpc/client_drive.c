@@ -55,6 +55,9 @@ void client_wait_on(struct vouch_client *client, pthread_cond_t *cond, int64_t d
 
 void client_flush(struct vouch_client *client) {
     link_flush(&client->link);
+    /* The driver may have gone to sleep while we sent, and not know that the socket is full. */
+    if (client->driver_asleep && link_wants_output(&client->link))
+        client_wake_driver(client);
     if (client->room_waiters == 0 || session_output_full(&client->link.session))
         return;
     pthread_cond_broadcast(&client->room);
@@ -72,11 +75,17 @@ bool client_push(struct vouch_client *client, int64_t deadline) {
     struct link *link = &client->link;
     if (!client->driving || !client->napping || client->pushing || !link_wants_output(link))
         return false;
+    struct pollfd fds[2] = {
+        {.fd = vouch_conn_get_fd(link->conn), .events = POLLOUT},
+        {.fd = client->wake.read_fd, .events = POLLIN}, /* should the driver leave */
+    };
     client->pushing = true;
     client_unlock(client);
-    (void)!conn_poll(link->conn, POLLOUT, deadline); /* the caller looks at what has become of it */
+    (void)poll(fds, 2, clock_poll_timeout(vouch_now(), deadline));
     client_lock(client);
     client->pushing = false;
+    if (fds[1].revents && (client->napping || !client->driving))
+        os_wake_clear(&client->wake); /* else it is for a driver in poll(2) */
     client_flush(client);
     return true;
 }
@@ -193,8 +202,8 @@ static ssize_t sleep_for_bytes(struct vouch_client *client, const struct iovec *
 static ssize_t wait_for_bytes(struct vouch_client *client, const struct iovec *space,
                               struct client_call *call) {
     bool may_wait = client->driving_until > 0 && !client->link.broken;
-    /* Half of the cores are for the other side; and our own threads want to run as well. */
-    bool may_look = client->away == 0 && 2 * (client->asleep + 1) <= client->cores;
+    /* Not while our own threads want the cores, or will soon. */
+    bool may_look = client->away == 0 && client->asleep < client->polling.room->max;
     ssize_t got = -EAGAIN;
     client_unlock(client);
     if (may_wait) {
@@ -242,8 +251,10 @@ static int read_replies(struct vouch_client *client, struct client_call *call, i
 /* Threads that have just got their replies often call again at once. Letting them run before we
  * send has their calls leave in one system call with ours, and come back together. */
 static void gather(struct vouch_client *client) {
-    int64_t now = client->away > 0 ? vouch_now() : 0;
-    if (client->away == 0 || polling_begin(&client->gathering, now) <= now)
+    if (client->away == 0)
+        return;
+    int64_t now = vouch_now();
+    if (!polling_begin(&client->gathering, now))
         return;
     unsigned before = client->away;
     do {
@@ -252,7 +263,7 @@ static void gather(struct vouch_client *client) {
         now = vouch_now();
         client_lock(client);
     } while (client->away > 0 && polling_goes_on(&client->gathering, now));
-    polling_end(&client->gathering, now, client->away < before);
+    polling_end(&client->gathering, now, client->away < before ? POLLING_FOUND : POLLING_IN_VAIN);
     client->away = 0;
 }
 
@@ -338,6 +349,8 @@ void client_hand_over(struct vouch_client *client) {
     } else if (next) {
         if (!client->handed)
             client_wake(client, client->handed = next);
+    } else if (client->pushing) {
+        os_wake_raise(&client->wake);
     } else if (client->room_waiters > 0) {
         pthread_cond_signal(&client->room);
     } else if (client->loop) {

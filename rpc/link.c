@@ -13,8 +13,13 @@
 #define LINK_CLOCK_FRESH VOUCH_MILLISECONDS(5)
 
 void link_flush(struct link *link) {
+    if (!link->corked)
+        link_flush_corked(link);
+}
+
+void link_flush_corked(struct link *link) {
     struct iovec pieces[LINK_PIECES];
-    if (link->sending || link->corked || link->broken)
+    if (link->sending || link->broken)
         return;
     link->sending = true;
     link->blocked = false;
@@ -51,10 +56,7 @@ bool link_can_lend(const struct link *link) {
 }
 
 void link_send_lent(struct link *link) {
-    bool corked = link->corked;
-    link->corked = false;
-    link_flush(link);
-    link->corked = corked;
+    link_flush_corked(link);
     (void)!session_keep_lent(&link->session); /* the session has failed, its driver sees it */
 }
 
@@ -72,18 +74,20 @@ ssize_t link_look(struct link *link, struct polling *polling, const atomic_bool 
                   const struct iovec *space) {
     ssize_t got = -EAGAIN;
     int64_t now = vouch_now();
-    if (polling_begin(polling, now) <= now)
+    if (!polling_begin(polling, now))
         return got;
+    enum polling_outcome outcome = POLLING_IN_VAIN;
     do {
         got = conn_recv_now(link->conn, space->iov_base, space->iov_len);
         now = vouch_now();
         if (got != -EAGAIN)
-            break;
-        if (stop && atomic_load(stop))
-            return got; /* neither paid nor in vain */
-        os_relax();
-    } while (polling_goes_on(polling, now));
-    polling_end(polling, now, got != -EAGAIN);
+            outcome = POLLING_FOUND;
+        else if (stop && atomic_load(stop))
+            outcome = POLLING_CUT;
+        else
+            os_relax();
+    } while (outcome == POLLING_IN_VAIN && polling_goes_on(polling, now));
+    polling_end(polling, now, outcome);
     return got;
 }
 

@@ -35,6 +35,9 @@ struct link {
  * lock held; lets go of it meanwhile. When another thread is sending, it takes ours along and this
  * returns at once. */
 void link_flush(struct link *link);
+/* The same though the link is corked. (Not by taking the cork out meanwhile: who put it in may do
+ * that as well, while the lock is let go of.) */
+void link_flush_corked(struct link *link);
 
 #define LINK_SEND_ROOM_MAX ((size_t)4 * 1024 * 1024)
 

@@ -76,7 +76,6 @@ static int take_options(struct vouch_server *server, const struct vouch_server_o
     server->send_room_max = options_size(o->send_buffer_max, LINK_SEND_ROOM_MAX);
     server->polling = o->polling;
     server->polling_budget = o->polling_budget;
-    server->cores = os_cores();
     server->drain_timeout = options_time(o->drain_timeout, DRAIN_TIMEOUT_DEFAULT);
     server->on_open = o->on_open;
     server->on_close = o->on_close;

@@ -132,7 +132,6 @@ struct vouch_server {
     size_t send_room_max;
     enum vouch_polling polling;
     int64_t polling_budget;
-    unsigned cores;
     struct os_wake control; /* raised by interrupt, and when all is stopped */
     struct source control_source;
     bool looped; /* driven by a foreign loop */
@@ -142,7 +141,6 @@ struct vouch_server {
     atomic_uint turns;
     atomic_uint_fast64_t connections, live_connections, calls, in_flight, cancels, lost;
     atomic_uint guards;      /* of them those that stay with a connection: see server_read.c */
-    atomic_uint polling_now; /* workers that poll */
     atomic_bool watching;    /* the watch's timer is set */
     atomic_uint_fast64_t polls_paid, polls_unpaid, sleeps, takeovers;
     atomic_uint_fast64_t cut_malformed, cut_timeout, cut_output, bytes_received, bytes_sent;

@@ -132,7 +132,8 @@ int server_conn_add(struct vouch_server *server, struct vouch_conn *connection) 
     link->send_room_max = server->send_room_max;
     conn->reading = conn->napping = false;
     conn->presumed_since = conn->called_at = 0;
-    polling_init(&conn->polling, server->polling, server->polling_budget, server->cores);
+    polling_init(&conn->polling, server->polling, server->polling_budget,
+                 polling_room_of_process());
     conn->armed = 0;
     conn->timer_at = VOUCH_FOREVER;
     atomic_store(&conn->references, 2); /* being open, and us */
@@ -263,7 +264,7 @@ void server_conn_event(struct server_conn *conn, unsigned events) {
     atomic_fetch_add(&conn->references, 1);
     conn->armed = 0;
     if (events & POLLER_OUT)
-        link_flush(link);
+        link_flush_corked(link); /* a cork is for answers to come: these have waited long enough */
     if (conn->open && (events & (POLLER_IN | POLLER_HUP)) && !conn->reading) {
         if (session_wants_input(&link->session)) {
             conn->reading = read = true;

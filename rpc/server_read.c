@@ -143,9 +143,7 @@ static void flush_late(struct reader *reader, int64_t now) {
     struct link *link = &reader->conn->link;
     if (!link->corked || now - reader->corked_at < CORK_TIME)
         return;
-    link->corked = false;
-    link_flush(link);
-    link->corked = true;
+    link_flush_corked(link);
     reader->corked_at = now;
 }
 
@@ -229,19 +227,6 @@ static bool settle(struct server_conn *conn, struct iovec *ret_space) {
     return may;
 }
 
-/* Polling is for at most half of the cores: the callers want some as well. */
-static ssize_t look(struct server_conn *conn, const struct iovec *space) {
-    struct vouch_server *server = conn->server;
-    unsigned max = server->cores < 4 ? 1 : server->cores / 2;
-    ssize_t got = -EAGAIN;
-    if (atomic_fetch_add(&server->polling_now, 1) < max)
-        got = link_look(&conn->link, &conn->polling, NULL, space);
-    else
-        polling_pass(&conn->polling, vouch_now());
-    atomic_fetch_sub(&server->polling_now, 1);
-    return got;
-}
-
 static ssize_t nap(struct reader *reader, const struct iovec *space) {
     struct server_conn *conn = reader->conn;
     if (!guard(reader))
@@ -261,7 +246,7 @@ static bool stay(struct reader *reader) {
     struct iovec space;
     if (!may_stay(reader) || !settle(conn, &space))
         return false;
-    ssize_t got = look(conn, &space);
+    ssize_t got = link_look(link, &conn->polling, NULL, &space);
     if (got == -EAGAIN)
         got = nap(reader, &space);
     if (got == -EAGAIN)
