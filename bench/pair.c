@@ -21,6 +21,7 @@
 #include "bench/machine.h"
 
 #define ANSWER_TIMEOUT 60000 /* ms without a word of a peer: it hangs */
+#define SLICE 200            /* ms */
 #define END_TIMEOUT 2000     /* ms */
 #define TRACE_WORDS 7
 
@@ -89,11 +90,21 @@ static pid_t start(const struct plan_way *way, struct bench_case what,
     become(way, &what, options, side);
 }
 
+/* A signal just before poll does not wake it: hence the slices. */
+static bool wait_for(int fd) {
+    struct pollfd pollfd = {fd, POLLIN, 0};
+    for (int waited = 0; waited < ANSWER_TIMEOUT && !interrupted; waited += SLICE) {
+        int r = poll(&pollfd, 1, SLICE);
+        if (r != 0)
+            return r > 0;
+    }
+    return false;
+}
+
 /* Whether `size` bytes come from the peer; not when it ends, hangs, or we are told to end. */
 static bool expect(int fd, void *data, size_t size) {
     for (size_t done = 0; done < size;) {
-        struct pollfd pollfd = {fd, POLLIN, 0};
-        if (interrupted || poll(&pollfd, 1, ANSWER_TIMEOUT) <= 0)
+        if (!wait_for(fd))
             return false;
         ssize_t r = read(fd, (char *)data + done, size - done);
         if (r <= 0)
@@ -170,6 +181,7 @@ static void end(pid_t *pid) {
 }
 
 void pair_stop(struct pair *pair) {
+    char lock[sizeof(pair->socket) + sizeof(".lock")];
     if (pair->orders >= 0) {
         close(pair->orders);
         close(pair->reports);
@@ -178,4 +190,6 @@ void pair_stop(struct pair *pair) {
     end(&pair->client);
     end(&pair->server);
     unlink(pair->socket);
+    snprintf(lock, sizeof(lock), "%s.lock", pair->socket); /* vouch leaves it, see vouch_listen */
+    unlink(lock);
 }

@@ -33,7 +33,7 @@ lint: deps
 	@+tools/check lint
 
 format:
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc')
 
 # One test file alone, also while other things do not compile: make one T=timer [FILTER='timer/*']
 .PHONY: one one-link compiled
