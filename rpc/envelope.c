@@ -33,7 +33,7 @@ struct cursor {
     const uint8_t *end;
 };
 
-static bool read_varint(struct cursor *c, uint64_t *ret_value) {
+static bool read_long_varint(struct cursor *c, uint64_t *ret_value) {
     uint64_t value = 0;
     for (unsigned shift = 0; shift < 70; shift += 7) {
         if (c->at == c->end)
@@ -48,6 +48,14 @@ static bool read_varint(struct cursor *c, uint64_t *ret_value) {
         }
     }
     return false;
+}
+
+/* Most are one byte: tags, ids, short lengths. */
+static inline bool read_varint(struct cursor *c, uint64_t *ret_value) {
+    if (c->at == c->end || *c->at >= 0x80)
+        return read_long_varint(c, ret_value);
+    *ret_value = *c->at++;
+    return true;
 }
 
 static bool read_bytes(struct cursor *c, const uint8_t **ret_bytes, size_t *ret_size) {
@@ -182,11 +190,10 @@ void envelope_decode_head(const uint8_t *bytes, size_t size, struct envelope *re
     *ret_envelope = e;
 }
 
-static size_t varint_size(uint64_t value) {
-    size_t size = 1;
-    for (; value >= 0x80; value >>= 7)
-        size++;
-    return size;
+/* Seven bits a byte, without a loop or a division. */
+static inline size_t varint_size(uint64_t value) {
+    unsigned bits = 64 - (unsigned)__builtin_clzll(value | 1);
+    return (bits * 9 + 64) / 64;
 }
 
 static uint8_t *write_varint(uint8_t *to, uint64_t value) {

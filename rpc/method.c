@@ -157,12 +157,8 @@ bool method_is_quick(const struct method *method) {
 }
 
 static unsigned bucket_of(int64_t elapsed) {
-    unsigned bucket = 0;
-    while (elapsed > 1 && bucket < VOUCH_LATENCY_BUCKETS - 1) {
-        elapsed >>= 1;
-        bucket++;
-    }
-    return bucket;
+    unsigned bucket = elapsed > 1 ? 63 - (unsigned)__builtin_clzll((uint64_t)elapsed) : 0;
+    return bucket < VOUCH_LATENCY_BUCKETS ? bucket : VOUCH_LATENCY_BUCKETS - 1;
 }
 
 static void add(atomic_uint_fast64_t *counter) {

@@ -247,7 +247,8 @@ void server_watch(struct vouch_server *server);
 
 /* A call out of an event; takes the event's buffer over. NULL when memory is short. Link's lock
  * held. */
-struct vouch_call *server_call_new(struct server_conn *conn, const struct session_event *event);
+struct vouch_call *server_call_new(struct server_conn *conn, const struct session_event *event,
+                                   int64_t now);
 
 /* Whether it can be dealt with at once, reading in hand: a quick method, or one that is refused. */
 bool server_call_is_quick(const struct vouch_call *call);

@@ -75,7 +75,8 @@ static int judge(struct vouch_call *call, const struct session_event *event) {
     return 0;
 }
 
-struct vouch_call *server_call_new(struct server_conn *conn, const struct session_event *event) {
+struct vouch_call *server_call_new(struct server_conn *conn, const struct session_event *event,
+                                   int64_t now) {
     struct vouch_server *server = conn->server;
     struct vouch_call *call = record_get(server);
     if (!call)
@@ -84,7 +85,7 @@ struct vouch_call *server_call_new(struct server_conn *conn, const struct sessio
     call->buffer = event->buffer;
     call->data = event->envelope.data ? event->envelope.data : (const uint8_t *)"";
     call->size = event->envelope.data_size;
-    call->arrived = vouch_now();
+    call->arrived = now;
     call->deadline = event->deadline;
     call->oversize = event->oversize;
     call->kept = false;

@@ -176,7 +176,7 @@ static enum next take_call(struct reader *reader, struct vouch_call **ret_call, 
             *ret_cancelled = cancel(conn, &event);
             continue;
         }
-        *ret_call = server_call_new(conn, &event);
+        *ret_call = server_call_new(conn, &event, now);
         if (*ret_call) {
             *ret_in_hand = in_hand(reader, *ret_call, now);
             return NEXT_CALL;
