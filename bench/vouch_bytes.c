@@ -90,7 +90,8 @@ static void on_reply(void *context, int result, const struct vouch_reply *reply,
 
 static int begin(void *context, struct vouch_client *on, struct parts_slot *slot) {
     struct client *client = context;
-    return vouch_client_call_async(on, next_name(client, 0), client->body, client->size, NULL,
+    struct vouch_call_options options = {VOUCH_OPTIONS(options), .more = slot->more};
+    return vouch_client_call_async(on, next_name(client, 0), client->body, client->size, &options,
                                    on_reply, slot, NULL);
 }
 

@@ -84,7 +84,8 @@ static void on_reply(void *context, int result, const cJSON *reply,
 
 static int begin(void *context, struct vouch_client *on, struct parts_slot *slot) {
     struct client *client = context;
-    return vouch_json_call_async(on, "echo", client->request, NULL, on_reply, slot, NULL);
+    struct vouch_call_options options = {VOUCH_OPTIONS(options), .more = slot->more};
+    return vouch_json_call_async(on, "echo", client->request, &options, on_reply, slot, NULL);
 }
 
 static void fly(void *context, struct bench_flight *flight) {

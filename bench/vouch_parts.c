@@ -110,6 +110,7 @@ void parts_fly(struct parts *parts, struct bench_flight *flight,
             struct parts_slot *slot = free_slots;
             free_slots = slot->next;
             slot->begun = bench_flight_begin(flight);
+            slot->more = free_slots && bench_flight_more(flight);
             int r;
             while ((r = begin(client, parts->clients[0], slot)) == -EAGAIN)
                 if ((r = vouch_client_wait(parts->clients[0], VOUCH_FOREVER)) < 0)

@@ -45,6 +45,7 @@ struct client_call {
     uint32_t serial;
     unsigned intercepted; /* interceptors that have seen it begin, and are to see its end */
     bool napped;      /* see client_drive */
+    bool more;        /* it need not be sent yet */
     atomic_bool done; /* set last */
     int result;
     size_t request_size;

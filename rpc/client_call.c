@@ -198,10 +198,10 @@ void vouch_reply_release(struct vouch_reply *reply) {
 
 /* ---- begin ---- */
 
-/* Of which client this thread runs callbacks. The calls that they begin leave together at the end,
- * or when they have come to CALLBACK_OUTPUT bytes. */
+/* Calls that wait for others to leave with them wait no longer when they have come to so much. */
+#define BATCH_OUTPUT ((size_t)32 * 1024)
+/* Of which client this thread runs callbacks: the calls that they begin leave together. */
 static _Thread_local const struct vouch_client *in_callbacks;
-#define CALLBACK_OUTPUT ((size_t)32 * 1024)
 
 static int64_t deadline_of(const struct vouch_client *client,
                            const struct vouch_call_options *options, int64_t now) {
@@ -219,6 +219,7 @@ static int prepare(struct vouch_client *client, struct client_call *call, const 
     call->begun = vouch_now();
     call->deadline = deadline_of(client, &o, call->begun);
     call->tag = o.tag;
+    call->more = o.more && call->callback;
     call->request_size = request_size;
     if (size == 0 || size > ENVELOPE_METHOD_MAX || !utf8_valid((const uint8_t *)method, size))
         return VOUCH_E_METHOD_NAME;
@@ -296,7 +297,8 @@ static void send_request(struct vouch_client *client, const struct client_call *
         link_send_lent(&client->link);
     else if (!call->callback && !client->driving)
         return;
-    else if (in_callbacks != client || client->link.session.out_bytes >= CALLBACK_OUTPUT)
+    else if ((in_callbacks != client && !call->more) ||
+             client->link.session.out_bytes >= BATCH_OUTPUT)
         client_send(client);
 }
 

@@ -482,6 +482,8 @@ int vouch_client_process(struct vouch_client *client) {
         client_drive(client, 0, NULL);
     else
         client_expire(client, vouch_now());
+    if (client->driving)
+        client_send(client); /* calls that waited for more */
     int callbacks = client_run_callbacks(client);
     client->processing = false;
     if (!client->driving && (client->sleepers || client->room_waiters > 0))
@@ -520,6 +522,7 @@ int vouch_client_wait(struct vouch_client *client, int64_t deadline) {
         return r;
     client_lock(client);
     int callbacks = 0;
+    client_send(client); /* calls that waited for more */
     /* On a dead connection nothing is left to come: other threads run the callbacks that remain. */
     while (r == 0 && (callbacks = client_run_callbacks(client)) == 0 && client->async_count > 0 &&
            session_failure(&client->link.session) == 0)

@@ -126,6 +126,10 @@ struct vouch_call_options {
                          set */
     int64_t deadline; /* CLOCK_MONOTONIC, ns; 0: none said */
     uint64_t tag;     /* any number for vouch_client_cancel; 0: none. Calls may share one */
+    /* Asynchronous calls: more follow at once, and this one may leave with them. The next call
+     * without it, vouch_client_wait or vouch_client_process sends at the latest. (Calls begun in a
+     * callback leave together when the callbacks that are due have run.) */
+    bool more;
 };
 
 /* Calls and waits. `data` may be NULL when `size` is 0; it is copied. `options`, `ret_reply` and
