@@ -38,7 +38,7 @@ struct vouch_client *parts_client(struct parts *parts, unsigned caller);
 struct parts_slot {
     struct bench_flight *flight;
     int64_t begun;
-    bool more; /* others follow at once */
+    bool more;               /* others follow at once */
     struct parts_slot *next; /* of those that are free */
     struct parts_slot **free;
 };

@@ -46,9 +46,9 @@ ssize_t conn_recv_nap(struct vouch_conn *conn, void *buffer, size_t size) VOUCH_
 ssize_t conn_send_now(struct vouch_conn *conn, const struct iovec *pieces,
                       int count) VOUCH_MUST_CHECK;
 
-/* Has the kernel take about `size` bytes at once, at most `max` (and what the system allows), so that
- * a large message is not sent in a dozen pieces, each of which wakes its reader. False: that was
- * asked for before, or can't be had. By the thread that sends. */
+/* Has the kernel take about `size` bytes at once, at most `max` (and what the system allows), so
+ * that a large message is not sent in a dozen pieces, each of which wakes its reader. False: that
+ * was asked for before, or can't be had. By the thread that sends. */
 bool conn_grow_send_room(struct vouch_conn *conn, size_t size, size_t max);
 
 /* Waits with poll(2) for `events` (POLLIN, POLLOUT) until `deadline`: 0 when ready or closed,

@@ -49,10 +49,10 @@ enum polling_outcome {
 struct polling {
     struct polling_room *room;
     enum vouch_polling mode;
-    int64_t budget;      /* ns, the longest poll */
-    int64_t typical;     /* how soon polls pay, a running mean, ns; 0: not known */
-    unsigned skip;       /* waits to come that sleep at once */
-    unsigned skipped;    /* by the last poll that did not pay */
+    int64_t budget;   /* ns, the longest poll */
+    int64_t typical;  /* how soon polls pay, a running mean, ns; 0: not known */
+    unsigned skip;    /* waits to come that sleep at once */
+    unsigned skipped; /* by the last poll that did not pay */
     int64_t begun, until, looked;
     bool hopeless; /* the last wait was a long one */
     struct vouch_polling_stats stats;
@@ -66,7 +66,8 @@ void polling_init(struct polling *polling, enum vouch_polling mode, int64_t budg
 /* Whether options are in their range. */
 bool polling_options_valid(enum vouch_polling mode, int64_t budget);
 
-/* A wait begins. Whether to look for what is waited for before sleeping; then polling_end is due. */
+/* A wait begins. Whether to look for what is waited for before sleeping; then polling_end is due.
+ */
 bool polling_begin(struct polling *polling, int64_t now) VOUCH_MUST_CHECK;
 
 /* A wait begins that sleeps at once for a reason of the caller's. */

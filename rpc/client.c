@@ -254,8 +254,8 @@ static int reconnect(struct vouch_client *client, int64_t deadline, struct vouch
     int r = -ECONNRESET;
     while (!client->closed && session_failure(&client->link.session) != 0) {
         int64_t now = vouch_now();
-        bool busy = client->connecting || client->link.sending || client->driving ||
-                    client->pushing;
+        bool busy =
+            client->connecting || client->link.sending || client->driving || client->pushing;
         if (now >= deadline)
             return r;
         if (!busy && now >= client->reconnect_at) {

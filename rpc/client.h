@@ -44,9 +44,9 @@ struct client_call {
     uint64_t tag;
     uint32_t serial;
     unsigned intercepted; /* interceptors that have seen it begin, and are to see its end */
-    bool napped;      /* see client_drive */
-    bool more;        /* it need not be sent yet */
-    atomic_bool done; /* set last */
+    bool napped;          /* see client_drive */
+    bool more;            /* it need not be sent yet */
+    atomic_bool done;     /* set last */
     int result;
     size_t request_size;
     uint64_t size;  /* of the message that was too large */
@@ -82,31 +82,32 @@ struct vouch_client {
     struct vouch_policy dial_policy;
     mode_t dial_modes[VOUCH_DIAL_MODES_MAX];
     int64_t reconnect_min, reconnect_max, reconnect_wait, reconnect_at;
-    bool connecting;
     pthread_cond_t connected;
 
     /* blocking calls that wait until less is to be sent */
     pthread_cond_t room;
     unsigned room_waiters;
 
-    bool closed, driving;
-    bool napping; /* the driver sleeps in recv, where nobody can wake it */
-    bool pushing; /* a thread waits for the socket to take more, in the driver's stead */
-    bool driver_asleep;        /* in poll(2) */
-    atomic_bool poked;         /* the driver has to look at what has changed */
-    int64_t driving_until;     /* when the driver wakes by itself */
-    struct polling polling;    /* the driver's */
-    struct os_wake wake;       /* wakes the driver from poll(2) */
+    /* who drives, and how it waits */
+    int64_t driving_until;    /* when the driver wakes by itself */
+    struct polling polling;   /* the driver's */
+    struct os_wake wake;      /* wakes the driver from poll(2) */
     struct os_wake loop_wake; /* wakes a foreign loop */
     struct poller *loop;      /* socket and wake as one descriptor; NULL until get_fd */
     int64_t loop_until;       /* when a foreign loop wakes by itself, as it was told last */
     pthread_t loop_thread;    /* who was told */
-    bool loop_is_socket;      /* this system has no such descriptor: see get_fd */
+    bool closed, driving;
+    bool napping;        /* the driver sleeps in recv, where nobody can wake it */
+    bool pushing;        /* a thread waits for the socket to take more, in the driver's stead */
+    bool driver_asleep;  /* in poll(2) */
+    atomic_bool poked;   /* the driver has to look at what has changed */
+    bool loop_is_socket; /* this system has no such descriptor: see get_fd */
+    bool processing;     /* a foreign loop's thread is in vouch_client_process */
+    bool connecting;
 
     struct client_call *flight; /* all calls in flight */
     size_t async_count;         /* asynchronous calls whose callback has not begun */
     struct client_queue ended;  /* asynchronous calls that wait for their callback */
-    bool processing;            /* a foreign loop's thread is in vouch_client_process */
     struct client_sleeper *sleepers;
     unsigned asleep;               /* how many sleepers */
     struct client_sleeper *handed; /* told to drive, and not there yet */

@@ -592,7 +592,8 @@ int client_run_callbacks(struct vouch_client *client) {
     /* Those that have ended by now: what the callbacks start is for the next time. */
     struct client_queue ended = client->ended;
     client->ended = (struct client_queue){0};
-    const struct vouch_client *outer = in_callbacks; /* a callback may run those of another client */
+    const struct vouch_client *outer =
+        in_callbacks; /* a callback may run those of another client */
     struct client_call *call;
     int count = 0;
     in_callbacks = client;

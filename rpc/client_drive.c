@@ -368,8 +368,7 @@ static bool loop_oversleeps(const struct vouch_client *client, int64_t deadline)
 
 void client_wake_for(struct vouch_client *client, const struct client_call *call) {
     int64_t deadline = call->deadline; /* that of a blocking one is its caller's business */
-    bool driver_oversleeps =
-        call->callback && client->driving && deadline < client->driving_until;
+    bool driver_oversleeps = call->callback && client->driving && deadline < client->driving_until;
     if (driver_oversleeps || client->link.blocked || client->link.broken ||
         loop_oversleeps(client, deadline))
         client_wake_driver(client);

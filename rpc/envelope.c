@@ -299,8 +299,7 @@ void envelope_wrap(struct vouch_buffer *buffer, const struct envelope *e) {
     wrap(buffer, e, buffer->size, (size_t)(append_tail(tail, e) - tail));
 }
 
-void envelope_wrap_before(struct vouch_buffer *buffer, const struct envelope *e,
-                          size_t body_size) {
+void envelope_wrap_before(struct vouch_buffer *buffer, const struct envelope *e, size_t body_size) {
     buffer->size = 0;
     wrap(buffer, e, body_size, 0);
 }

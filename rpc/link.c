@@ -33,7 +33,7 @@ void link_flush_corked(struct link *link) {
             session_sent(&link->session, (size_t)sent);
             continue;
         }
-        if (sent == -EAGAIN && 
+        if (sent == -EAGAIN &&
             conn_grow_send_room(link->conn, link->session.out_bytes, link->send_room_max))
             continue;
         if (sent == -EAGAIN) {

@@ -22,12 +22,12 @@ struct link {
     pthread_mutex_t lock;
     struct vouch_conn *conn;
     struct session session;
-    bool sending; /* a thread is in link_flush */
-    bool blocked; /* the socket was full: flush again when it is writable */
-    bool corked;  /* a batch is being answered: whoever corked flushes at its end */
-    bool broken;  /* sending failed; what has arrived can still be read */
+    bool sending;         /* a thread is in link_flush */
+    bool blocked;         /* the socket was full: flush again when it is writable */
+    bool corked;          /* a batch is being answered: whoever corked flushes at its end */
+    bool broken;          /* sending failed; what has arrived can still be read */
     size_t send_room_max; /* see conn_grow_send_room */
-    int64_t clock_until; /* the session's wall_offset is fresh until then */
+    int64_t clock_until;  /* the session's wall_offset is fresh until then */
     uint64_t bytes_sent, bytes_received;
 };
 
@@ -57,8 +57,8 @@ void link_send_lent(struct link *link);
  *
  * link_space: 0 or the session's failure, -ENOMEM among them. */
 int link_space(struct link *link, struct iovec *ret_space);
-/* Looks for bytes for as long as `polling` allows, which may be not at all, and `stop` (may be NULL)
- * is not raised. As conn_recv_now. */
+/* Looks for bytes for as long as `polling` allows, which may be not at all, and `stop` (may be
+ * NULL) is not raised. As conn_recv_now. */
 ssize_t link_look(struct link *link, struct polling *polling, const atomic_bool *stop,
                   const struct iovec *space);
 /* Takes what conn_recv_now and its like returned. > 0: bytes; 0: nothing there now; negative: the

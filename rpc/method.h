@@ -15,8 +15,8 @@ struct method {
     unsigned flags;
     bool has_policy;
     struct vouch_policy policy; /* a copy */
-    atomic_int fast_runs;   /* see method_ran */
-    atomic_uint slow_times; /* it was taken for quick, and was not */
+    atomic_int fast_runs;       /* see method_ran */
+    atomic_uint slow_times;     /* it was taken for quick, and was not */
     atomic_uint_fast64_t calls, errors;
     atomic_uint_fast64_t latency[VOUCH_LATENCY_BUCKETS];
 };

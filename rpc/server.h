@@ -59,15 +59,15 @@ struct server_conn {
     uint64_t number;                     /* among all of the server's, from 1 */
     struct link link;                    /* its lock guards what follows */
     bool open;
-    bool reading;     /* a worker, or the ready queue, owns the reading */
-    unsigned turn;    /* how often it has been taken away from its owner */
-    bool napping;     /* its owner sleeps in recv */
-    int64_t presumed_since;   /* its owner runs a handler with the reading in hand; 0: not so */
-    struct method *presumed;  /* … of this method, which was quick so far */
-    int64_t called_at;        /* the last call */
-    struct polling polling;   /* used by the reading's owner */
-    unsigned armed;   /* POLLER_… that we believe armed */
-    int64_t timer_at; /* where the timer stands */
+    bool reading;            /* a worker, or the ready queue, owns the reading */
+    unsigned turn;           /* how often it has been taken away from its owner */
+    bool napping;            /* its owner sleeps in recv */
+    int64_t presumed_since;  /* its owner runs a handler with the reading in hand; 0: not so */
+    struct method *presumed; /* … of this method, which was quick so far */
+    int64_t called_at;       /* the last call */
+    struct polling polling;  /* used by the reading's owner */
+    unsigned armed;          /* POLLER_… that we believe armed */
+    int64_t timer_at;        /* where the timer stands */
 };
 
 struct vouch_call {
@@ -92,8 +92,8 @@ struct worker {
     pthread_t thread;
     struct worker *next;
     struct vouch_server *server;
-    struct server_conn *last; /* read by it */
-    unsigned streak;          /* how often in a row */
+    struct server_conn *last;  /* read by it */
+    unsigned streak;           /* how often in a row */
     struct poller_event event; /* found by server_others_are_ready: its next turn */
     bool has_event;
     _Atomic(struct server_conn *) guards; /* whose reading it may hold while it runs a handler */
@@ -140,8 +140,8 @@ struct vouch_server {
     atomic_uint available; /* workers that are not in a handler */
     atomic_uint turns;
     atomic_uint_fast64_t connections, live_connections, calls, in_flight, cancels, lost;
-    atomic_uint guards;      /* of them those that stay with a connection: see server_read.c */
-    atomic_bool watching;    /* the watch's timer is set */
+    atomic_uint guards;   /* of them those that stay with a connection: see server_read.c */
+    atomic_bool watching; /* the watch's timer is set */
     atomic_uint_fast64_t polls_paid, polls_unpaid, sleeps, takeovers;
     atomic_uint_fast64_t cut_malformed, cut_timeout, cut_output, bytes_received, bytes_sent;
     atomic_uint_fast64_t errors[VOUCH_REMOTE_UNKNOWN + 1];

@@ -47,8 +47,7 @@ enum next { NEXT_CALL, NEXT_NOTHING, NEXT_END, NEXT_LOST };
 
 static bool guard(struct reader *reader) {
     struct worker *self = server_worker(reader->conn->server);
-    if (!reader->guarded && self &&
-        server_give_up_being_available(reader->conn->server)) {
+    if (!reader->guarded && self && server_give_up_being_available(reader->conn->server)) {
         atomic_fetch_add(&reader->conn->server->guards, 1);
         atomic_store(&self->guards, reader->conn);
         reader->guarded = true;
@@ -267,8 +266,8 @@ static bool stay(struct reader *reader) {
 void server_begin_reading(struct server_conn *conn, struct reader *ret_reader) {
     struct worker *self = server_worker(conn->server);
     conn->link.corked = true;
-    *ret_reader = (struct reader){
-        .conn = conn, .turn = conn->turn, .full = true, .corked_at = vouch_now()};
+    *ret_reader =
+        (struct reader){.conn = conn, .turn = conn->turn, .full = true, .corked_at = vouch_now()};
     if (!self)
         return;
     self->streak = self->last == conn ? self->streak + 1 : 0;

@@ -106,8 +106,8 @@ static int put_piece(const struct session *s, const struct pool_buffer *b, size_
         ret_pieces[count++] = (struct iovec){b->public.data + offset, own - offset};
     if (b == s->lent_after) {
         size_t of_lent = offset > own ? offset - own : 0;
-        ret_pieces[count++] = (struct iovec){(uint8_t *)(uintptr_t)s->lent + of_lent,
-                                             s->lent_size - of_lent};
+        ret_pieces[count++] =
+            (struct iovec){(uint8_t *)(uintptr_t)s->lent + of_lent, s->lent_size - of_lent};
     }
     return count;
 }

@@ -102,12 +102,12 @@ struct session {
     struct vouch_pool *pool;
     struct vouch_chunk_decoder decoder;
     struct pool_buffer *out_head, *out_tail;
-    size_t out_bytes, out_offset; /* waiting in all; of the head, sent already */
+    size_t out_bytes, out_offset;   /* waiting in all; of the head, sent already */
     struct pool_buffer *lent_after; /* a body that is lent follows this, see session_call_lent */
     const uint8_t *lent;
     size_t lent_size;
-    struct idtable calls;         /* made by us */
-    struct idtable requests;      /* made by the peer */
+    struct idtable calls;    /* made by us */
+    struct idtable requests; /* made by the peer */
     struct timer_heap timers;
     int64_t frame_deadline, stall_deadline;
     int64_t overrun_deadline; /* to be below output_hard again; 0: from the next session_expire */

@@ -316,8 +316,8 @@ static void log_syscalls(const char *who, const struct counts *now) {
 
 /* The numbers for one call at a time, asleep:
  *   client: sendmsg (length, envelope and body in one), recv
- *   server: recv, sendmsg; every TURN_WAITS calls it asks the poller, and a watch looks now and then
- * While they poll, every look counts as one: not here. */
+ *   server: recv, sendmsg; every TURN_WAITS calls it asks the poller, and a watch looks now and
+ * then While they poll, every look counts as one: not here. */
 Test(allocations, system_calls_of_a_call) {
     rpc_need_loop_descriptor();
     if (VOUCH_TEST_SLOW)
