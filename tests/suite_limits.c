@@ -192,17 +192,15 @@ Test(limits, at_four_times_output_hard_a_client_is_disconnected_at_once) {
 Test(limits, over_output_hard_a_client_is_disconnected_after_a_sixth_of_the_stall_timeout) {
     struct vouch_server_options options = {VOUCH_OPTIONS(options), .output_soft = 1000,
                                            .output_hard = 1000000,
-                                           .stall_timeout = VOUCH_SECONDS(1),
-                                           .send_buffer_max = 1};
+                                           .stall_timeout = VOUCH_SECONDS(1), .send_buffer_max = 1};
     check_hard_limit(&options);
 }
 
 /* ---- time ---- */
 
 Test(limits, who_takes_no_byte_is_disconnected_at_the_stall_timeout) {
-    struct vouch_server_options options = {VOUCH_OPTIONS(options),
-                                           .stall_timeout = VOUCH_MILLISECONDS(30),
-                                           .send_buffer_max = 1};
+    struct vouch_server_options options = {
+        VOUCH_OPTIONS(options), .stall_timeout = VOUCH_MILLISECONDS(30), .send_buffer_max = 1};
     open_with(&options);
     int fd = rpc_stage_raw(&stage);
     int64_t begun = vouch_now();

@@ -378,9 +378,8 @@ Test(client_drive, half_a_reply_keeps_while_nobody_reads) {
 Test(client_drive, a_server_that_takes_nothing_is_given_up_at_the_stall_timeout) {
     support_baseline_begin();
     int fd;
-    struct vouch_client_options options = {VOUCH_OPTIONS(options),
-                                           .stall_timeout = VOUCH_MILLISECONDS(20),
-                                           .send_buffer_max = 1};
+    struct vouch_client_options options = {
+        VOUCH_OPTIONS(options), .stall_timeout = VOUCH_MILLISECONDS(20), .send_buffer_max = 1};
     client = rpc_raw_client(&fd, &options);
     static char data[2000000];
     int64_t begun = vouch_now();

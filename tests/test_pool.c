@@ -216,8 +216,7 @@ Test(pool, by_default_16_MiB_are_kept_half_of_it_in_one_class) {
     support_baseline_begin();
     struct vouch_pool *pool = new_pool(NULL);
     cr_assert_eq(churn(pool, MIB, 9), KEPT * 8 * (uint64_t)MIB);
-    cr_assert_eq(churn(pool, MIB / 2, 17),
-                 KEPT * 16 * (uint64_t)MIB);
+    cr_assert_eq(churn(pool, MIB / 2, 17), KEPT * 16 * (uint64_t)MIB);
     cr_assert_eq(churn(pool, VOUCH_POOL_CLASS_MIN, 1), KEPT * 16 * (uint64_t)MIB);
     vouch_pool_unref(pool);
     support_baseline_end();
