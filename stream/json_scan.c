@@ -17,6 +17,7 @@
 
 #include "lib/options.h"
 #include "lib/utf8.h"
+#include "stream/json_plain.h"
 
 /* Integers of no more digits fit a double exactly and are printed as they were written. */
 #define EXACT_DIGITS 15
@@ -102,6 +103,7 @@ static bool scan_escape(struct cursor *c) {
 /* From behind the opening quote to behind the closing one. */
 static bool scan_string(struct cursor *c) {
     for (;;) {
+        c->at = json_skip_plain(c->at, c->end, false);
         while (c->at < c->end && *c->at >= 0x20 && *c->at < 0x80 && *c->at != '"' && *c->at != '\\')
             c->at++;
         int byte = peek(c);

@@ -18,6 +18,7 @@
 
 #include "lib/utf8.h"
 #include "stream/json.h"
+#include "stream/json_plain.h"
 
 #define FIRST_ROOM 1024    /* what is tried before the size of a printed tree is known */
 #define NUMBER_ROOM 40     /* 21 digits and a sign, or 17 digits with an exponent */
@@ -183,7 +184,7 @@ static int print_string(struct printer *p, const char *string) {
         return -EINVAL;
     const uint8_t *at = (const uint8_t *)string, *end = at + strlen(string), *plain = at;
     put_char(p, '"');
-    while (at < end) {
+    while ((at = json_skip_plain(at, end, true)) < end) {
         size_t length = utf8_char(at, (size_t)(end - at));
         if (length == 0)
             return -EINVAL;
