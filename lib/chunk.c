@@ -159,8 +159,9 @@ static int decoder_relocate(struct vouch_chunk_decoder *decoder, size_t capacity
  * come justify it. */
 static int decoder_make_room(struct vouch_chunk_decoder *decoder) {
     size_t read_room = POOL_ROOM(decoder->read_block);
-    if (!decoder->buffer && decoder->proven > read_room) /* and the next one's length before it */
-        return decoder_relocate(decoder, decoder->proven + VOUCH_CHUNK_HEADER_MAX);
+    if (!decoder->buffer && decoder->proven > read_room && /* and the next one's length before it */
+        decoder_relocate(decoder, decoder->proven + VOUCH_CHUNK_HEADER_MAX) == 0)
+        return 0;
     if (!decoder->buffer)
         return decoder_relocate(decoder, read_room);
 

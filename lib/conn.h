@@ -18,7 +18,7 @@ struct vouch_conn {
     int fd;
     bool pass_descriptors;
     atomic_bool naps; /* SO_RCVTIMEO is set: see conn_recv_nap */
-    size_t send_room; /* what conn_grow_send_room has asked for */
+    size_t send_room; /* what conn_grow_send_room has asked for; 0: not looked at yet */
     atomic_bool closed, write_only;
     _Atomic int64_t deadline[CONN_SIDES], timeout[CONN_SIDES];
     void (*on_free)(void *context);

@@ -87,12 +87,21 @@ ssize_t conn_send_now(struct vouch_conn *conn, const struct iovec *pieces, int c
     return conn_would_block(errno) ? -EAGAIN : conn_error(conn, errno);
 }
 
+static size_t conn_send_room(const struct vouch_conn *conn) {
+    int room = 0;
+    socklen_t size = sizeof(room);
+    (void)getsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &room, &size);
+    return room > 0 ? (size_t)room : 1;
+}
+
 /* Of what is asked for the kernel makes the double (socket(7)), and counts its own bookkeeping. */
 bool conn_grow_send_room(struct vouch_conn *conn, size_t size, size_t max) {
     const size_t step = (size_t)128 * 1024; /* below, the system's default will do */
     size_t room = (size + size / 4 + step - 1) / step * step;
     if (room > max)
         room = max;
+    if (conn->send_room == 0)
+        conn->send_room = conn_send_room(conn);
     if (room <= conn->send_room || room < step)
         return false;
     conn->send_room = room;

@@ -13,21 +13,31 @@
  */
 #include "lib/polling.h"
 
+#include <sched.h>
+
 #include "lib/os.h"
 
 /* In a forked child a thread of the parent may seem to be polling for ever: a new process, another
- * room. Two will do, since the one before the last is used by nobody any more. */
+ * room. Two will do, since the one before the last is used by nobody any more. Threads that come
+ * while the first one furnishes it wait for that, not for ever: it may not have been forked along.
+ */
 struct polling_room *polling_room_of_process(void) {
+    enum { BUSY = 1, PATIENCE = 1000 }; /* an epoch is never so small */
     static struct polling_room rooms[2];
     static _Atomic uint64_t epoch;
     static atomic_uint which;
     uint64_t ours = os_process_epoch(), before = atomic_load(&epoch);
-    if (before != ours && atomic_compare_exchange_strong(&epoch, &before, ours)) {
+    for (int i = 0; before == BUSY && i < PATIENCE; i++) {
+        sched_yield();
+        before = atomic_load(&epoch);
+    }
+    if (before != ours && atomic_compare_exchange_strong(&epoch, &before, BUSY)) {
         unsigned next = (atomic_load(&which) + 1) % 2;
         atomic_store(&rooms[next].polling, 0);
         atomic_store(&rooms[next].rests_until, 0);
         atomic_store(&rooms[next].max, os_cores() / 2);
         atomic_store(&which, next);
+        atomic_store(&epoch, ours);
     }
     return &rooms[atomic_load(&which)];
 }
@@ -41,6 +51,18 @@ void polling_init(struct polling *p, enum vouch_polling mode, int64_t budget,
                   struct polling_room *room) {
     *p = (struct polling){
         .room = room, .mode = mode, .budget = budget ? budget : VOUCH_POLLING_BUDGET_DEFAULT};
+}
+
+/* One thread counts at a time. */
+static void count(_Atomic uint64_t *counter) {
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
+
+void polling_get_stats(const struct polling *p, struct vouch_polling_stats *ret_stats) {
+    ret_stats->paid = atomic_load_explicit(&p->stats.paid, memory_order_relaxed);
+    ret_stats->unpaid = atomic_load_explicit(&p->stats.unpaid, memory_order_relaxed);
+    ret_stats->sleeps = atomic_load_explicit(&p->stats.sleeps, memory_order_relaxed);
 }
 
 /* How long the next poll may take, were there one. */
@@ -83,14 +105,15 @@ bool polling_begin(struct polling *p, int64_t now) {
 
 void polling_pass(struct polling *p, int64_t now) {
     p->begun = p->looked = now;
-    p->stats.sleeps++;
+    count(&p->stats.sleeps);
 }
 
 bool polling_goes_on(struct polling *p, int64_t now) {
     int64_t gap = now - p->looked;
     if (gap > POLLING_GAP && p->mode == VOUCH_POLLING_ADAPTIVE) {
-        atomic_store_explicit(&p->room->rests_until, now + POLLING_REST * gap,
-                              memory_order_relaxed);
+        int64_t rest =
+            gap < POLLING_REST_MAX / POLLING_REST ? POLLING_REST * gap : POLLING_REST_MAX;
+        atomic_store_explicit(&p->room->rests_until, now + rest, memory_order_relaxed);
         return false;
     }
     p->looked = now;
@@ -98,13 +121,13 @@ bool polling_goes_on(struct polling *p, int64_t now) {
 }
 
 static void paid(struct polling *p, int64_t elapsed) {
-    p->stats.paid++;
+    count(&p->stats.paid);
     p->skipped = 0;
     p->typical = p->typical == 0 ? elapsed + 1 : p->typical + (elapsed - p->typical) / 8;
 }
 
 static void not_paid(struct polling *p) {
-    p->stats.unpaid++;
+    count(&p->stats.unpaid);
     p->skipped = p->skipped ? 2 * p->skipped : POLLING_SKIP_MIN;
     if (p->skipped > POLLING_SKIP_MAX)
         p->skipped = POLLING_SKIP_MAX;

@@ -27,6 +27,7 @@
 /* Between two looks: somebody else had the core. Polling rests for so many times as long. */
 #define POLLING_GAP ((int64_t)200 * 1000)
 #define POLLING_REST 100
+#define POLLING_REST_MAX VOUCH_SECONDS(1)
 /* A wait that lasted longer, asleep, was none that polling could have shortened. */
 #define POLLING_HOPE 4
 
@@ -55,7 +56,9 @@ struct polling {
     unsigned skipped; /* by the last poll that did not pay */
     int64_t begun, until, looked;
     bool hopeless; /* the last wait was a long one */
-    struct vouch_polling_stats stats;
+    struct {
+        _Atomic uint64_t paid, unpaid, sleeps;
+    } stats; /* read by others */
 };
 
 /* A room for none (max 0) means that we run on one core alone, where the other side can't do
@@ -78,6 +81,8 @@ bool polling_goes_on(struct polling *polling, int64_t now);
 
 /* The looking has ended. */
 void polling_end(struct polling *polling, int64_t now, enum polling_outcome outcome);
+
+void polling_get_stats(const struct polling *polling, struct vouch_polling_stats *ret_stats);
 
 /* The wait has ended that was not (only) spent looking. */
 void polling_slept(struct polling *polling, int64_t now);

@@ -335,7 +335,7 @@ void vouch_client_get_stats(struct vouch_client *client, struct vouch_client_sta
     *ret_stats = client->stats;
     ret_stats->bytes_sent = client->link.bytes_sent;
     ret_stats->bytes_received = client->link.bytes_received;
-    ret_stats->polling = client->polling.stats;
+    polling_get_stats(&client->polling, &ret_stats->polling);
     client_unlock(client);
 }
 

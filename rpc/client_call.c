@@ -268,11 +268,7 @@ static int get_ready(struct vouch_client *client, struct client_call *call,
         return r;
     client_wait_for_room(client, call->deadline);
     r = session_failure(&client->link.session);
-    if (r == 0 && session_output_full(&client->link.session))
-        r = -ETIMEDOUT;
-    if (r < 0)
-        client_hand_over(client);
-    return r;
+    return r == 0 && session_output_full(&client->link.session) ? -ETIMEDOUT : r;
 }
 
 /* What can't be sent at once can't be lent. Lock held, let go of meanwhile. */
@@ -297,7 +293,7 @@ static void send_request(struct vouch_client *client, const struct client_call *
         link_send_lent(&client->link);
     else if (!call->callback && !client->driving)
         return;
-    else if ((in_callbacks != client && !call->more) ||
+    else if (!call->callback || (in_callbacks != client && !call->more) ||
              client->link.session.out_bytes >= BATCH_OUTPUT)
         client_send(client);
 }
@@ -313,13 +309,14 @@ static int start(struct vouch_client *client, struct client_call *call, const ch
         if (r == 0)
             r = get_ready(client, call, error);
     }
-    if (r < 0) {
+    if (r < 0)
         vouch_buffer_unref(request.buffer);
+    else
+        r = reserve_call(client, call, method, &request);
+    if (r < 0) {
+        client_hand_over(client); /* it may have driven while it waited */
         return r;
     }
-    r = reserve_call(client, call, method, &request);
-    if (r < 0)
-        return r;
     call->serial = ++client->serial;
     enter(client, call);
     if (!call->callback && client->away > 0)
@@ -340,8 +337,10 @@ static bool await(struct vouch_client *client, struct client_call *call) {
             client_drive(client, call->deadline, call);
             continue;
         }
-        if (client_push(client, call->deadline))
+        if (client_push(client, call->deadline)) {
+            client_expire(client, vouch_now());
             continue;
+        }
         if (!call->sleeper) {
             self = (struct client_sleeper){0};
             int r = parker_init(&self.parker, &client->lot);

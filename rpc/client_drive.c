@@ -13,6 +13,10 @@
 /* Receives in one drive before others get a chance to send what they have. */
 #define DRIVE_RECEIVES 16
 
+/* Who pushes is not told when its own call has ended otherwise (a cancel, say): it looks. The
+ * driver naps no longer than ten times this. */
+#define PUSH_LOOK VOUCH_MILLISECONDS(5)
+
 static int64_t earlier(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
@@ -79,9 +83,10 @@ bool client_push(struct vouch_client *client, int64_t deadline) {
         {.fd = vouch_conn_get_fd(link->conn), .events = POLLOUT},
         {.fd = client->wake.read_fd, .events = POLLIN}, /* should the driver leave */
     };
+    int64_t now = vouch_now(), soon = clock_add(now, PUSH_LOOK);
     client->pushing = true;
     client_unlock(client);
-    (void)poll(fds, 2, clock_poll_timeout(vouch_now(), deadline));
+    (void)poll(fds, 2, clock_poll_timeout(now, earlier(soon, deadline)));
     client_lock(client);
     client->pushing = false;
     if (fds[1].revents && (client->napping || !client->driving))

@@ -59,10 +59,11 @@ struct server_conn {
     uint64_t number;                     /* among all of the server's, from 1 */
     struct link link;                    /* its lock guards what follows */
     bool open;
-    bool reading;            /* a worker, or the ready queue, owns the reading */
-    unsigned turn;           /* how often it has been taken away from its owner */
-    bool napping;            /* its owner sleeps in recv */
-    int64_t presumed_since;  /* its owner runs a handler with the reading in hand; 0: not so */
+    bool reading;           /* a worker, or the ready queue, owns the reading */
+    unsigned turn;          /* how often it has been taken away from its owner */
+    bool napping;           /* its owner sleeps in recv */
+    int64_t presumed_since; /* its owner runs a handler with the reading in hand; 0: not so */
+    const struct vouch_call *presumed_call;
     struct method *presumed; /* … of this method, which was quick so far */
     int64_t called_at;       /* the last call */
     struct polling polling;  /* used by the reading's owner */
@@ -96,13 +97,15 @@ struct worker {
     unsigned streak;           /* how often in a row */
     struct poller_event event; /* found by server_others_are_ready: its next turn */
     bool has_event;
-    _Atomic(struct server_conn *) guards; /* whose reading it may hold while it runs a handler */
+    struct server_conn *guards; /* whose reading it may hold while it runs a handler; under
+                                   server->lock */
 };
 
 /* A worker's time with the reading of a connection: see server_read.c. */
 struct reader {
     struct server_conn *conn;
-    unsigned turn;           /* conn->turn: the reading is ours while they are equal */
+    unsigned turn; /* conn->turn: the reading is ours while they are equal */
+    const struct vouch_call *presumed_call;
     struct method *presumed; /* of the call that runs, see presume() */
     int64_t began;           /* … and since when */
     int64_t corked_at;
@@ -140,7 +143,6 @@ struct vouch_server {
     atomic_uint available; /* workers that are not in a handler */
     atomic_uint turns;
     atomic_uint_fast64_t connections, live_connections, calls, in_flight, cancels, lost;
-    atomic_uint guards;   /* of them those that stay with a connection: see server_read.c */
     atomic_bool watching; /* the watch's timer is set */
     atomic_uint_fast64_t polls_paid, polls_unpaid, sleeps, takeovers;
     atomic_uint_fast64_t cut_malformed, cut_timeout, cut_output, bytes_received, bytes_sent;
@@ -163,7 +165,8 @@ struct vouch_server {
     int64_t alarm_at;
     struct worker *workers, *exited;
     unsigned worker_count;
-    bool stopping; /* a thread is in vouch_server_stop */
+    unsigned guards; /* of them those that stay with a connection: see server_read.c */
+    bool stopping;   /* a thread is in vouch_server_stop */
     int stop_result;
     int64_t drain_until; /* foreign loop */
 };
@@ -239,6 +242,9 @@ void server_begin_reading(struct server_conn *conn, struct reader *ret_reader);
 /* Reads and runs calls until it has been enough, then lets go of the reading. The caller has a
  * reference; no lock is held. */
 void server_read_calls(struct reader *reader);
+
+/* After presumed_since has been set under the link's lock: sees to it that somebody looks. */
+void server_start_watch(struct vouch_server *server, int64_t now);
 
 /* The watch's timer: takes the reading away from handlers that turn out to be slow. */
 void server_watch(struct vouch_server *server);

@@ -166,7 +166,6 @@ static int own_body(struct vouch_call *call, struct answer *answer) {
 }
 
 static _Thread_local const struct vouch_server *serving;
-static _Thread_local const struct vouch_call *running; /* by this thread */
 static _Thread_local int64_t sending_time;
 
 int64_t server_time_sending(void) {
@@ -177,15 +176,17 @@ int64_t server_time_sending(void) {
  * method's good name are to count it. Link's lock held. */
 static void send_lent(const struct vouch_call *call) {
     struct server_conn *conn = call->conn;
-    bool watched = running == call && conn->presumed_since != 0;
+    bool watched = conn->presumed_call == call;
     int64_t began = vouch_now();
     if (watched)
         conn->presumed_since = 0;
     link_send_lent(&conn->link);
     int64_t now = vouch_now();
     sending_time += now - began;
-    if (watched)
+    if (watched) {
         conn->presumed_since = now;
+        server_start_watch(conn->server, now);
+    }
 }
 
 /* Link's lock held. */
@@ -194,13 +195,14 @@ static int send_answer(struct vouch_call *call, struct answer *answer) {
     struct session *session = &link->session;
     if (!answer->buffer)
         return session_reply_error(session, &call->slot, answer->result, answer->text);
-    if (answer->lent && !link_can_lend(link)) {
+    bool lends = answer->lent && link_can_lend(link);
+    if (answer->lent && !lends) {
         int r = own_body(call, answer);
         if (r < 0)
             session_fail(session, r); /* its caller would wait */
     }
     int r = session_reply_lent(session, &call->slot, answer->buffer, answer->lent);
-    if (answer->lent)
+    if (lends)
         send_lent(call);
     return r;
 }
@@ -216,10 +218,11 @@ static int give_answer(struct vouch_call *call, struct answer answer) {
     pthread_mutex_lock(&conn->link.lock);
     bool gone = session_failure(&conn->link.session) != 0;
     int r = send_answer(call, &answer);
-    if (!conn->link.corked) { /* else whoever reads does both when the batch is done */
-        link_flush(&conn->link);
+    /* Corked, whoever reads does both when the batch is done; but a full socket can't wait for
+     * that. */
+    link_flush(&conn->link);
+    if (!conn->link.corked || link_wants_output(&conn->link))
         server_conn_update(conn);
-    }
     pthread_mutex_unlock(&conn->link.lock);
 
     r = gone ? -ECONNRESET : answer_result(r);
@@ -371,15 +374,12 @@ const struct vouch_server *server_of_this_thread(void) {
 void server_call_run(struct vouch_call *call) {
     const struct vouch_server *outer =
         serving; /* a handler may drive another server's foreign loop */
-    const struct vouch_call *outer_call = running;
     serving = call->conn->server;
-    running = call;
     if (call->verdict != 0)
         refuse(call);
     else
         run_handler(call);
     serving = outer;
-    running = outer_call;
     call_unref(call);
 }
 

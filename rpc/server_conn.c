@@ -81,10 +81,12 @@ static void delist(struct server_conn *conn) {
     pthread_mutex_unlock(&server->conns_lock);
 }
 
-static void add_polling(struct vouch_server *server, const struct vouch_polling_stats *stats) {
-    atomic_fetch_add_explicit(&server->polls_paid, stats->paid, memory_order_relaxed);
-    atomic_fetch_add_explicit(&server->polls_unpaid, stats->unpaid, memory_order_relaxed);
-    atomic_fetch_add_explicit(&server->sleeps, stats->sleeps, memory_order_relaxed);
+static void add_polling(struct vouch_server *server, const struct polling *polling) {
+    struct vouch_polling_stats stats;
+    polling_get_stats(polling, &stats);
+    atomic_fetch_add_explicit(&server->polls_paid, stats.paid, memory_order_relaxed);
+    atomic_fetch_add_explicit(&server->polls_unpaid, stats.unpaid, memory_order_relaxed);
+    atomic_fetch_add_explicit(&server->sleeps, stats.sleeps, memory_order_relaxed);
 }
 
 void server_conn_unref(struct server_conn *conn) {
@@ -97,7 +99,7 @@ void server_conn_unref(struct server_conn *conn) {
     delist(conn);
     atomic_fetch_add_explicit(&server->bytes_sent, link->bytes_sent, memory_order_relaxed);
     atomic_fetch_add_explicit(&server->bytes_received, link->bytes_received, memory_order_relaxed);
-    add_polling(server, &conn->polling.stats);
+    add_polling(server, &conn->polling);
     pthread_mutex_lock(&link->lock); /* for an event that comes too late */
     session_deinit(&link->session);
     struct vouch_conn *gone = link->conn;
@@ -354,9 +356,11 @@ void server_add_live_bytes(struct vouch_server *server, struct vouch_server_stat
         pthread_mutex_lock(&conn->link.lock);
         stats->bytes_received += conn->link.bytes_received;
         stats->bytes_sent += conn->link.bytes_sent;
-        stats->polling.paid += conn->polling.stats.paid;
-        stats->polling.unpaid += conn->polling.stats.unpaid;
-        stats->polling.sleeps += conn->polling.stats.sleeps;
+        struct vouch_polling_stats polling;
+        polling_get_stats(&conn->polling, &polling);
+        stats->polling.paid += polling.paid;
+        stats->polling.unpaid += polling.unpaid;
+        stats->polling.sleeps += polling.sleeps;
         pthread_mutex_unlock(&conn->link.lock);
     }
     pthread_mutex_unlock(&server->conns_lock);

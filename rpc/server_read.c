@@ -45,13 +45,25 @@ enum next { NEXT_CALL, NEXT_NOTHING, NEXT_END, NEXT_LOST };
 
 /* ---- the guard: another worker is there for everything else ---- */
 
-static bool guard(struct reader *reader) {
-    struct worker *self = server_worker(reader->conn->server);
-    if (!reader->guarded && self && server_give_up_being_available(reader->conn->server)) {
-        atomic_fetch_add(&reader->conn->server->guards, 1);
-        atomic_store(&self->guards, reader->conn);
-        reader->guarded = true;
+/* Both numbers change at once: who looks for a place for a handler counts with them. Not more
+ * workers than are kept, and than the watch looks after. */
+static bool take_guard(struct vouch_server *server, struct worker *self, struct server_conn *conn) {
+    pthread_mutex_lock(&server->lock);
+    bool taken = server->guards < WATCH_WORKERS && server->guards < server->workers_min &&
+                 server_give_up_being_available(server);
+    if (taken) {
+        server->guards++;
+        self->guards = conn;
     }
+    pthread_mutex_unlock(&server->lock);
+    return taken;
+}
+
+static bool guard(struct reader *reader) {
+    struct vouch_server *server = reader->conn->server;
+    struct worker *self = server_worker(server);
+    if (!reader->guarded && self)
+        reader->guarded = take_guard(server, self, reader->conn);
     return reader->guarded;
 }
 
@@ -60,16 +72,17 @@ static void unguard(struct reader *reader) {
     if (!reader->guarded)
         return;
     reader->guarded = false;
-    atomic_store(&server_worker(server)->guards, NULL);
-    atomic_fetch_sub(&server->guards, 1);
+    pthread_mutex_lock(&server->lock);
+    server_worker(server)->guards = NULL;
+    server->guards--;
     atomic_fetch_add(&server->available, 1);
+    pthread_mutex_unlock(&server->lock);
 }
 
 /* ---- presuming that a method is quick ---- */
 
-/* After presumed_since has been set under the link's lock: server_watch() either sees that, or has
- * cleared `watching` before. */
-static void start_watch(struct vouch_server *server, int64_t now) {
+/* server_watch() either sees what is presumed, or has cleared `watching` before. */
+void server_start_watch(struct vouch_server *server, int64_t now) {
     if (!atomic_load(&server->watching) && !atomic_exchange(&server->watching, true))
         server_set_timer(server, &server->watch, now + WATCH_PERIOD);
 }
@@ -80,9 +93,10 @@ static bool presume(struct reader *reader, const struct vouch_call *call, bool d
     if (!dense || !method_is_quick(call->method) || !guard(reader))
         return false;
     reader->presumed = conn->presumed = call->method;
+    conn->presumed_call = call;
     conn->presumed_since = now;
     reader->began = now - server_time_sending();
-    start_watch(conn->server, now);
+    server_start_watch(conn->server, now);
     return true;
 }
 
@@ -93,6 +107,7 @@ static void was_quick(struct reader *reader, int64_t now) {
     method_ran(reader->presumed, now - server_time_sending() - reader->began);
     reader->presumed = NULL;
     reader->conn->presumed_since = 0;
+    reader->conn->presumed_call = NULL;
 }
 
 /* Takes the reading away from a handler that blocks. True: the connection is to be watched on. */
@@ -109,6 +124,7 @@ static bool watch(struct server_conn *conn, int64_t now) {
     atomic_fetch_add_explicit(&conn->server->takeovers, 1, memory_order_relaxed);
     conn->turn++;
     conn->presumed_since = 0;
+    conn->presumed_call = NULL;
     conn->reading = false;
     link->corked = false;
     link_flush(link);
@@ -126,13 +142,13 @@ void server_watch(struct vouch_server *server) {
     atomic_store(&server->watching, false);
     pthread_mutex_lock(&server->lock);
     for (struct worker *w = server->workers; w && count < WATCH_WORKERS; w = w->next)
-        if ((guarded[count] = atomic_load(&w->guards)))
+        if ((guarded[count] = w->guards))
             count++;
     pthread_mutex_unlock(&server->lock);
     for (size_t i = 0; i < count; i++)
         on |= watch(guarded[i], now); /* structs of connections stay, see server.h */
     if (on)
-        start_watch(server, now);
+        server_start_watch(server, now);
 }
 
 /* ---- the next call ---- */

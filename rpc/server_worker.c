@@ -353,7 +353,7 @@ void server_join_workers(struct vouch_server *server) {
  * Without a thread for it, and no handler that would come out, this one has to do. Server->lock
  * held. */
 static bool replace_worker(struct vouch_server *server) {
-    unsigned others = server->worker_count - atomic_load(&server->guards);
+    unsigned others = server->worker_count - server->guards;
     bool may = others <= server->workers_max && !stopped(server);
     if ((may && start_worker(server) == 0) || others == 1) {
         atomic_fetch_sub(&server->available, 1);

@@ -51,8 +51,9 @@ struct vouch_server_options {
     /* Threads kept; 0: one a core, at least 2, at most 64. */
     unsigned workers;
     /* Handlers that run at a time when they block; 0: 64 or 4 * workers, whichever is more. Calls
-     * beyond it wait. There is at most one thread more than this: it reads on meanwhile, so that
-     * cancels, ends of connections and quick calls do not wait. */
+     * beyond it wait. There is one thread more than this at most, which reads on meanwhile, so that
+     * cancels, ends of connections and quick calls do not wait; and as many as `workers` says that
+     * stay with a busy connection each. */
     unsigned workers_max;
     /* … of them for one user other than ours; 0: half. The rest is for the others. */
     unsigned workers_per_uid;
