@@ -263,6 +263,8 @@ static int get_ready(struct vouch_client *client, struct client_call *call,
         return -ETIMEDOUT;
     if (client->loop_is_socket && !call->callback)
         return -ENOTSUP;
+    if (client->guest && !call->callback && peer_may_wait(client) < 0)
+        return -EDEADLK;
     int r = client_connect(client, connect_deadline(call), error);
     if (r < 0 || call->callback || !session_output_full(&client->link.session))
         return r;
