@@ -58,9 +58,9 @@ coverage: deps
 	@+$(SUB) tests VARIANT=coverage
 	@tools/run-tests coverage $(BUILD)/coverage/tests/vouch-tests-plain -j2
 	@mkdir -p $(BUILD)/coverage/html
-	@gcovr --root . --object-directory $(BUILD)/coverage --filter 'lib/' --filter 'stream/' --filter 'rpc/' \
+	@gcovr --root . --object-directory $(BUILD)/coverage --filter 'lib/' --filter 'stream/' --filter 'rpc/' --filter 'plugin/' \
 	    --print-summary --txt $(BUILD)/coverage/lines.txt --html-details $(BUILD)/coverage/html/index.html
-	@gcovr --root . --object-directory $(BUILD)/coverage --filter 'lib/' --filter 'stream/' --filter 'rpc/' \
+	@gcovr --root . --object-directory $(BUILD)/coverage --filter 'lib/' --filter 'stream/' --filter 'rpc/' --filter 'plugin/' \
 	    --branches --txt $(BUILD)/coverage/branches.txt
 	@cat $(BUILD)/coverage/lines.txt $(BUILD)/coverage/branches.txt
 
