@@ -39,7 +39,7 @@ format:
 .PHONY: one one-link compiled
 T ?=
 one:
-	@+$(SUB) -k compiled >/dev/null 2>&1 || true
+	@+$(SUB) -k compiled test-plugins >/dev/null 2>&1 || true
 	@+$(SUB) one-link
 	$(OUT)/tests/one-$(T) $(if $(FILTER),--filter '$(FILTER)')
 ONE_HELPERS := $(TEST_HELPERS:%.c=$(TEST_OBJ)/%.o)

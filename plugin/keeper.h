@@ -101,6 +101,9 @@ int keeper_start(const struct keeper_plan *plan, struct keeper *ret_keeper) VOUC
 void keeper_say(const struct keeper *keeper, char what);
 /* 1: a report; 0: none now; -ECONNRESET: the keeper has ended. */
 int keeper_next(const struct keeper *keeper, struct keeper_message *ret_message) VOUCH_MUST_CHECK;
+/* A pidfd of the plugin, which the keeper said it has started; -1 when there is none, or it may
+ * have ended. */
+int keeper_open_plugin(const struct keeper *keeper, pid_t plugin);
 /* Kills a keeper that does not do what it should; the plugin goes with it. */
 void keeper_abandon(const struct keeper *keeper);
 /* Waits for the keeper itself, after its end, which takes no time; closes. Safe twice. */
@@ -113,6 +116,7 @@ void keeper_end(struct keeper *keeper);
 pid_t keeper_os_fork(int *ret_pidfd);
 void keeper_os_wait(const struct keeper *keeper);
 void keeper_os_kill(const struct keeper *keeper);
+int keeper_os_open(pid_t pid); /* a pidfd, or -1 */
 
 /* In the keeper. */
 void keeper_os_adopt(void);      /* orphans of its descendants are its from now on */

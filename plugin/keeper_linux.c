@@ -93,6 +93,10 @@ void keeper_os_kill(const struct keeper *keeper) {
         (void)kill(keeper->pid, SIGKILL);
 }
 
+int keeper_os_open(pid_t pid) {
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
 void keeper_os_adopt(void) {
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     (void)prctl(PR_SET_NAME, "vouch-keeper", 0, 0, 0);

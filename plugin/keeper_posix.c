@@ -33,6 +33,11 @@ void keeper_os_kill(const struct keeper *keeper) {
     (void)kill(keeper->pid, SIGKILL);
 }
 
+int keeper_os_open(pid_t pid) {
+    (void)pid;
+    return -1;
+}
+
 void keeper_os_adopt(void) {
 }
 

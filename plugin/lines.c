@@ -30,6 +30,7 @@ static bool may_pass(struct lines *lines, int64_t now) {
     }
     if (lines->count >= lines->rate) {
         lines->dropped++;
+        lines->lost++;
         return false;
     }
     lines->count++;

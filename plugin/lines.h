@@ -21,6 +21,7 @@ struct lines {
     unsigned count;   /* in this second */
     int64_t second;   /* when it began */
     uint64_t dropped; /* lines since the last that was given out */
+    uint64_t lost;    /* … in all */
 };
 
 /* What a line becomes: `text` may be changed in place, and is valid until the next call. */

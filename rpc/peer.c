@@ -86,18 +86,26 @@ void peer_await(struct vouch_client *client, bool await) {
     client_unlock(client);
 }
 
+void peer_refuse(struct vouch_client *client) {
+    pthread_mutex_lock(&client->link.lock);
+    client->refuses = true;
+    pthread_cond_broadcast(&client->connected);
+    pthread_mutex_unlock(&client->link.lock);
+}
+
 int peer_connect(struct vouch_client *client, int64_t deadline) {
-    int failure;
-    while ((failure = session_failure(&client->link.session)) != 0) {
-        if (client->closed)
+    for (;;) {
+        int failure = session_failure(&client->link.session);
+        if (client->closed || client->refuses)
             return -ESHUTDOWN;
+        if (failure == 0)
+            return 0;
         if (!client->awaits)
             return failure;
         if (vouch_now() >= deadline)
             return -ETIMEDOUT;
         client_wait_on(client, &client->connected, deadline);
     }
-    return 0;
 }
 
 int peer_may_wait(const struct vouch_client *client) {
@@ -274,6 +282,7 @@ void peer_cut(struct vouch_client *client) {
         return;
     session_fail(&conn->link.session, -ECONNRESET);
     vouch_conn_close(conn->link.conn);
+    peer_leave(conn, -ECONNRESET); /* now, also while another thread is reading it */
     server_conn_update(conn);
     let_go_locked(conn);
 }

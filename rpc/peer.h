@@ -40,8 +40,11 @@ int peer_attach(struct vouch_server *server, struct vouch_conn *conn, struct vou
 /* Whether calls without a connection wait for one until their deadline. */
 void peer_await(struct vouch_client *client, bool await);
 
-/* Ends the connection, if there is one. What is in flight ends with -ECONNRESET before this
- * returns, or right after it, when another thread is about to see the end anyway. */
+/* Calls that begin from now on answer -ESHUTDOWN. */
+void peer_refuse(struct vouch_client *client);
+
+/* Ends the connection, if there is one. When this returns the guest has none and what was in flight
+ * has ended with -ECONNRESET; the server may still be seeing the end. */
 void peer_cut(struct vouch_client *client);
 
 /* session_beat, session_ask_stop, and the pongs seen, of the present connection. -ECONNRESET when
