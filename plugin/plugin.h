@@ -40,6 +40,7 @@ struct plugin_run {
     char token[HANDSHAKE_TOKEN_SIZE + 1];
     char hello[HANDSHAKE_LINE_MAX];
     size_t hello_size;
+    bool hello_whole;
     bool closed;   /* the connection has ended, the process not yet */
     bool reported; /* how it ended is known: */
     int exit_status, signal;
@@ -110,6 +111,7 @@ void plugin_say_event(struct vouch_plugin *plugin, struct vouch_plugin_event *ev
 /* ---- welcome.c ---- */
 
 void plugin_welcome(struct loop_source *source);
+void plugin_take_hello(struct vouch_plugin *plugin); /* if it has come, and may be taken */
 
 /* ---- output.c ---- */
 

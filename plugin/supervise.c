@@ -171,9 +171,10 @@ int plugin_listen(struct vouch_plugin *plugin) {
     struct plugin_run *run = &plugin->run;
     int r;
     while ((r = keeper_next(&run->keeper, &message)) == 1) {
-        if (message.report == KEEPER_STARTED)
+        if (message.report == KEEPER_STARTED) {
             run->pid = message.value;
-        else if (message.report == KEEPER_FAILED && run->failure.code == 0)
+            plugin_take_hello(plugin);
+        } else if (message.report == KEEPER_FAILED && run->failure.code == 0)
             (void)program_explain(&plugin->program, (enum keeper_step)message.value, message.detail,
                                   &run->failure);
         else if (message.report == KEEPER_EXITED)

@@ -109,16 +109,16 @@ static void accept_hello(struct vouch_plugin *plugin, const struct handshake_hel
         plugin_welcomed(plugin);
 }
 
-static void take_line(struct vouch_plugin *plugin) {
+/* Whole, and of a process that we know: what the keeper says and what the plugin says may come in
+ * any order. */
+void plugin_take_hello(struct vouch_plugin *plugin) {
     struct plugin_run *run = &plugin->run;
     struct handshake_hello hello;
-    const char *end = memchr(run->hello, '\n', run->hello_size);
-    if (!end && run->hello_size < sizeof(run->hello))
+    if (!run->hello_whole || run->pid == 0 || run->step != STEP_NONE)
         return;
-    loop_unwatch(plugin->loop, &plugin->socket);
-    (void)plugin_listen(plugin); /* that it has started was said before it could say this */
+    run->hello_whole = false;
     int r = VOUCH_E_PLUGIN_HANDSHAKE;
-    if (end && (size_t)(end - run->hello) + 1 == run->hello_size)
+    if (memchr(run->hello, '\n', run->hello_size) == run->hello + run->hello_size - 1)
         r = handshake_parse_hello(run->hello, run->hello_size, &hello);
     if (r == VOUCH_E_PLUGIN_PROTOCOL)
         refuse(plugin, r, "it speaks another version of the plugin protocol");
@@ -126,6 +126,15 @@ static void take_line(struct vouch_plugin *plugin) {
         refuse(plugin, r, "what it said is not the handshake of a plugin");
     else
         accept_hello(plugin, &hello);
+}
+
+static void take_line(struct vouch_plugin *plugin) {
+    struct plugin_run *run = &plugin->run;
+    if (run->hello_size < sizeof(run->hello) && !memchr(run->hello, '\n', run->hello_size))
+        return;
+    loop_unwatch(plugin->loop, &plugin->socket);
+    run->hello_whole = true;
+    plugin_take_hello(plugin);
 }
 
 void plugin_welcome(struct loop_source *source) {

@@ -167,7 +167,7 @@ static int freeze(void *context, struct vouch_call *call) {
     (void)context;
     (void)call;
     kill(getpid(), SIGSTOP);
-    return 0;
+    hang();
 }
 
 /* ---- writing ---- */
