@@ -25,7 +25,7 @@ valgrind: deps
 demo:
 	@tools/deps build
 	@tools/deps --optional typed
-	@+$(SUB) demos
+	@+$(SUB) demos examples
 	@demo/run $(OUT)/demo
 
 lint: deps

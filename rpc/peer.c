@@ -87,10 +87,10 @@ void peer_await(struct vouch_client *client, bool await) {
 }
 
 void peer_refuse(struct vouch_client *client) {
-    pthread_mutex_lock(&client->link.lock);
+    client_lock(client);
     client->refuses = true;
     pthread_cond_broadcast(&client->connected);
-    pthread_mutex_unlock(&client->link.lock);
+    client_unlock(client);
 }
 
 int peer_connect(struct vouch_client *client, int64_t deadline) {
