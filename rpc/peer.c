@@ -55,6 +55,7 @@ static void let_go_locked(struct server_conn *conn) {
 /* ---- the guest's side ---- */
 
 static int new_session(struct vouch_client *client) {
+    client->link.clock_until = 0; /* it has to be told the time anew */
     return session_init(&client->link.session, SESSION_GUEST, &client->limits, client->pool,
                         client->allocator);
 }
