@@ -222,9 +222,9 @@ void peer_leave(struct server_conn *conn, int failure) {
     session_fail(&client->link.session, failure);
     client_complete_all(client, failure);
     client_wake_driver(client);
-    client_unlock(client);
-    if (hooks.gone)
+    if (hooks.gone) /* before the lock is let go of: then the owner may free what it is about */
         hooks.gone(hooks.context);
+    client_unlock(client);
 }
 
 void peer_take(struct server_conn *conn, struct session_event *event) {
