@@ -5,7 +5,8 @@ static int64_t doubled(const struct backoff *b) {
     int64_t wait = b->min;
     for (uint32_t i = 1; i < b->count && wait < b->max; i++)
         wait = wait > b->max / 2 ? b->max : 2 * wait;
-    return wait < b->max ? wait : b->max;
+    wait = wait < b->max ? wait : b->max;
+    return wait < INT64_MAX / 2 ? wait : INT64_MAX / 2; /* room for chance */
 }
 
 int64_t backoff_next(struct backoff *b, int64_t ran, uint32_t random) {

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "plugin/keeper.h"
 #include "tests/harness.h"
 
 static int children_before;
@@ -137,6 +138,10 @@ static void on_line(void *context, struct vouch_plugin *plugin,
     log->line_count++;
     log->dropped += line->dropped;
     pthread_mutex_unlock(&log->lock);
+}
+
+bool plugin_is_portable(void) {
+    return keeper_os_host_interval != VOUCH_FOREVER;
 }
 
 struct vouch_plugin_options plugin_options(const char *mode, const char *argument,

@@ -50,6 +50,9 @@ size_t plugin_read_pids(const char *path, pid_t *ret_pids, size_t room);
 /* Waits until none of them is there; false after `timeout`. */
 bool plugin_all_gone(const pid_t *pids, size_t count, int64_t timeout);
 
+/* The portable variant of the keeper. */
+bool plugin_is_portable(void);
+
 /* Options for the helper in that mode, threaded, with the log (may be NULL). */
 struct vouch_plugin_options plugin_options(const char *mode, const char *argument,
                                            struct plugin_log *log);

@@ -112,8 +112,9 @@ struct vouch_plugin_options {
 
     /* The environment is empty but for: what `environment` says ("NAME=value"), the host's values
      * of the names in `inherit` (NULL: PATH, LANG, LC_ALL, LC_CTYPE, TZ, TMPDIR), and
-     * VOUCH_PLUGIN_*. Both end with NULL. The host's environment is read by vouch_plugin_start
-     * only. */
+     * what is handed over: VOUCH_PLUGIN_FD, VOUCH_PLUGIN_TOKEN, VOUCH_PLUGIN_PROTOCOL,
+     * VOUCH_PLUGIN_VERSIONS. Both end with NULL. The host's environment is read by
+     * vouch_plugin_start only. */
     const char *const *environment;
     const char *const *inherit;
 

@@ -134,7 +134,7 @@ static void spread(int count, const char *path) {
         pid_t child = fork();
         if (child == 0) {
             signal(SIGTERM, SIG_IGN);
-            if (i % 2) {
+            if (i % 2 && !getenv("NO_SESSIONS")) {
                 setsid();
                 if (fork() != 0)
                     _exit(0);
