@@ -361,6 +361,26 @@ Test(plugin, options_out_of_their_range) {
     cr_assert_eq(vouch_plugin_start(&options, &plugin, NULL), -EBADF);
 }
 
+/* Each allocation of a start fails once: it fails, or does without; nothing is left either way. */
+Test(plugin, starts_without_memory_fail_cleanly) {
+    for (uint64_t nth = 1;; nth++) {
+        struct support_allocator allocator;
+        struct vouch_plugin *plugin;
+        struct vouch_plugin_options options = plugin_options("serve", NULL, NULL);
+        support_allocator_init(&allocator);
+        support_allocator_fail(&allocator, nth, SUPPORT_FAIL_ONCE);
+        options.allocator = &allocator.allocator;
+        int r = vouch_plugin_start(&options, &plugin, NULL);
+        cr_assert(r == 0 || r == -ENOMEM, "allocation %d: %d", (int)nth, r);
+        if (r == 0)
+            vouch_plugin_free(plugin);
+        support_allocator_check(&allocator);
+        if (allocator.injected == 0)
+            break;
+        cr_assert_lt(nth, 500);
+    }
+}
+
 Test(plugin, belongs_to_who_made_it) {
     struct vouch_plugin *plugin = plugin_open("serve", NULL);
     pid_t child = fork();
