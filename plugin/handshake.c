@@ -171,7 +171,7 @@ static bool next_word(struct words *words, const char **ret_word, size_t *ret_si
 static int begin(const char *line, size_t size, struct words *ret_words) {
     size_t magic = sizeof(MAGIC) - 1, word_size;
     const char *word;
-    uint32_t protocol;
+    uint32_t protocol = 0;
     if (size <= magic || size > HANDSHAKE_LINE_MAX || memcmp(line, MAGIC, magic) != 0 ||
         memchr(line, '\n', size) != line + size - 1 || memchr(line, '\0', size))
         return VOUCH_E_PLUGIN_HANDSHAKE;

@@ -131,8 +131,9 @@ static const char *clean_tail(struct plugin_run *run, char *text, size_t room) {
     for (size_t i = from; i < run->tail_size && used + 4 < sizeof(lines); i++) {
         char c = run->tail[i];
         if (c == '\n') {
-            memcpy(lines + used, " | ", 3);
-            used += 3;
+            lines[used++] = ' ';
+            lines[used++] = '|';
+            lines[used++] = ' ';
         } else {
             lines[used++] = c;
         }

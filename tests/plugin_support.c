@@ -153,10 +153,13 @@ struct vouch_plugin_options plugin_options(const char *mode, const char *argumen
         memset(log, 0, sizeof(*log));
         pthread_mutex_init(&log->lock, NULL);
     }
-    struct vouch_plugin_options options = {VOUCH_OPTIONS(options), .program = plugin_helper(),
-                                           .arguments = arguments, .threaded = true,
-                                           .on_event = on_event,   .on_line = on_line,
-                                           .context = log};
+    /* Where orphans are not adopted, who leaves the group is not found. */
+    static const char *const plain[] = {"NO_SESSIONS=1", NULL};
+    struct vouch_plugin_options options = {
+        VOUCH_OPTIONS(options),     .environment = plugin_is_portable() ? plain : NULL,
+        .program = plugin_helper(), .arguments = arguments,
+        .threaded = true,           .on_event = on_event,
+        .on_line = on_line,         .context = log};
     return options;
 }
 

@@ -122,14 +122,14 @@ struct vouch_plugin_options {
 
     /* Who it runs as. Off: as the host. On: with exactly these ids. */
     bool switch_user;
+    bool allow_new_privileges; /* off: set-user-ID programs give it nothing (Linux) */
     uid_t uid;
     gid_t gid;
     const gid_t *groups;
     size_t group_count; /* at most 64 */
 
     const struct vouch_plugin_rlimit *rlimits;
-    size_t rlimit_count;       /* at most 16 */
-    bool allow_new_privileges; /* off: set-user-ID programs give it nothing (Linux) */
+    size_t rlimit_count; /* at most 16 */
 
     /* Descriptors that it gets as 4, 5, …; duplicated at start. All others are closed; 0 is
      * /dev/null, 1 and 2 come to on_line. At most VOUCH_PLUGIN_FDS_MAX. */
