@@ -53,7 +53,7 @@ struct keeper_plan {
     gid_t groups[KEEPER_GROUPS_MAX];
     size_t group_count;
     struct {
-        int resource;
+        unsigned resource; /* as libc's of Linux has it: an enum */
         struct rlimit limit;
     } rlimits[KEEPER_RLIMITS_MAX];
     size_t rlimit_count;

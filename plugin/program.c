@@ -168,7 +168,7 @@ static int copy_limits(struct program *p, const struct vouch_plugin_options *o) 
         return -EINVAL;
     plan->rlimit_count = o->rlimit_count;
     for (size_t i = 0; i < o->rlimit_count; i++) {
-        plan->rlimits[i].resource = o->rlimits[i].resource;
+        plan->rlimits[i].resource = (unsigned)o->rlimits[i].resource;
         plan->rlimits[i].limit =
             (struct rlimit){rlimit_value(o->rlimits[i].soft), rlimit_value(o->rlimits[i].hard)};
     }
