@@ -33,7 +33,7 @@ endif
 
 # The typed layers are libraries of their own (mk/typed.mk).
 TYPED_SOURCES := $(wildcard stream/json_*.c rpc/json_*.c stream/proto_*.c rpc/proto_*.c)
-CORE_SOURCES := $(sort $(call for_platform,$(filter-out $(TYPED_SOURCES),$(wildcard lib/*.c stream/*.c rpc/*.c))))
+CORE_SOURCES := $(sort $(call for_platform,$(filter-out $(TYPED_SOURCES),$(wildcard lib/*.c stream/*.c rpc/*.c plugin/*.c))))
 CORE_OBJECTS := $(CORE_SOURCES:%.c=$(OBJ)/%.o)
 PUBLIC_HEADERS = $(filter-out $(TYPED_MISSING:%=include/vouch/%.h),$(sort $(wildcard include/vouch/*.h)))
 

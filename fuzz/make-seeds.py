@@ -149,6 +149,24 @@ def servers():
     yield from (bytes_ for side, bytes_ in recorded(60) if side == "server")
 
 
+def peers():
+    hello = message(id=4, server=15, control=4, max=4096)
+    yield chunks(hello)
+    yield chunks(hello, call(1, data=b"body"), call(2), message(id=1, control=5, data=b"answer"), cancel(2))
+    yield chunks(hello, *[call(n) for n in range(1, 12)], message(id=1, control=5), message(control=6))
+    yield chunks(hello, hello, message(id=1, server=8, control=4), call(1))
+    yield chunks(call(1), hello)
+    yield chunks(message(server=7, control=4), call(1))
+    yield chunks(message(server=8, control=4, max=10), call(1), call(2, data=b"z" * 900))
+    yield chunks(hello, call(1, data=b"z" * 3000), message(id=1, control=5, data=b"z" * 3000), call(2))
+    yield chunks(hello, call(1), call(1))
+    yield chunks(hello, ping(0), ping(7), message(control=3), message(id=7, control=3))
+    for kind in range(9):
+        yield chunks(hello, message(id=1, control=kind), message(id=99, control=kind), message(control=kind))
+        yield chunks(hello, call(1), message(id=1, control=kind, type=kind, error=b"e"))
+    yield from (chunks(hello, call(1) + bad) for bad in MALFORMED)
+
+
 def field(number, value, kind=None):
     """A field: bytes, a number, or with kind 1 or 5 that many fixed bytes."""
     if isinstance(value, bytes) and kind is None:
@@ -224,6 +242,7 @@ def write(target, inputs):
 
 write("fuzz_envelope", envelopes())
 write("fuzz_chunk", chunk_streams())
+write("fuzz_peer_session", (bytes([n % 251]) + stream for n, stream in enumerate(peers())))
 write("fuzz_server_session", (bytes([n % 251]) + stream for n, stream in enumerate(clients())))
 write("fuzz_client_session", (bytes([n % 251]) + stream for n, stream in enumerate(servers())))
 write("fuzz_proto", proto_messages())

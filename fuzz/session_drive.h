@@ -88,7 +88,8 @@ static void drive_check_message(struct drive *d, const uint8_t *bytes, size_t si
     DRIVE_CHECK(e.control == ENVELOPE_MESSAGE || e.control == ENVELOPE_HELLO ||
                 s->peer_features != 0);
     DRIVE_CHECK(size <= s->limits.max_send + 64 || e.error_size > 0);
-    if (s->role == SESSION_SERVER && e.control == ENVELOPE_MESSAGE) {
+    if ((s->role == SESSION_SERVER && e.control == ENVELOPE_MESSAGE) ||
+        (s->role == SESSION_PEER && e.control == ENVELOPE_REPLY)) {
         DRIVE_CHECK(e.id != 0);
         DRIVE_CHECK(d->answers_due > 0);
         d->answers_due--;
@@ -261,16 +262,24 @@ static void drive_event(struct drive *d, const struct session_event *event) {
     drive_note_event(d, event);
     switch (event->type) {
     case SESSION_EVENT_CALL:
-        DRIVE_CHECK(d->session.role == SESSION_SERVER);
+        DRIVE_CHECK(d->session.role != SESSION_CLIENT);
         drive_serve(d, event);
         break;
     case SESSION_EVENT_REPLY:
-        DRIVE_CHECK(d->session.role == SESSION_CLIENT);
-        drive_replied(d, event);
+        DRIVE_CHECK(d->session.role != SESSION_SERVER);
+        if (d->session.role == SESSION_CLIENT)
+            drive_replied(d, event);
+        else
+            vouch_buffer_unref(event->buffer);
+        break;
+    case SESSION_EVENT_HELLO:
+    case SESSION_EVENT_STOP:
+        DRIVE_CHECK(d->session.role == SESSION_PEER);
+        vouch_buffer_unref(event->buffer);
         break;
     case SESSION_EVENT_CANCEL: {
         struct drive_request *request = (struct drive_request *)(void *)event->slot;
-        DRIVE_CHECK(d->session.role == SESSION_SERVER && request->used);
+        DRIVE_CHECK(d->session.role != SESSION_CLIENT && request->used);
         if (request->slot.node.id & 8)
             drive_fail(d, request, VOUCH_REMOTE_CANCELLED);
         vouch_buffer_unref(event->buffer);
@@ -376,6 +385,8 @@ static uint64_t drive_session(enum session_role role, struct vouch_pool *pool, c
         limits.output_soft = SIZE_MAX;
         limits.max_calls = DRIVE_SLOTS;
     }
+    if (role == SESSION_PEER)
+        limits.output_soft = SIZE_MAX;
     DRIVE_CHECK(session_init(&d.session, role, &limits, pool, NULL) == 0);
     for (int i = 0; role == SESSION_CLIENT && i < 3; i++)
         drive_call(&d, i == 0 ? d.now + VOUCH_SECONDS(5) : VOUCH_FOREVER);

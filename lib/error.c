@@ -49,6 +49,13 @@ static const struct error_name error_names[] = {
     {VOUCH_E_NO_ACTIVATION, "no socket was passed by activation"},
     {VOUCH_E_METHOD_EXISTS, "the method is registered already"},
     {VOUCH_E_METHOD_NAME, "not a method name"},
+    {VOUCH_E_PLUGIN_EXEC, "the plugin's program can't be run"},
+    {VOUCH_E_PLUGIN_EXITED, "the plugin ended before its handshake"},
+    {VOUCH_E_PLUGIN_HANDSHAKE, "not a handshake of a plugin"},
+    {VOUCH_E_PLUGIN_PROTOCOL, "another version of the plugin protocol"},
+    {VOUCH_E_PLUGIN_TOKEN, "not the token of this plugin"},
+    {VOUCH_E_PLUGIN_VERSION, "no version that plugin and host both know"},
+    {VOUCH_E_NOT_PLUGIN, "not started as a plugin"},
 
     {-ETIMEDOUT, "timed out"},
     {-ECANCELED, "cancelled"},

@@ -18,6 +18,7 @@
 int os_socket_stream(void);
 int os_accept(int fd);
 int os_socketpair_stream(int ret_fds[2]); /* 0 or negative errno */
+int os_pipe(int ret_fds[2]);              /* 0 or negative errno; close-on-exec */
 int os_cloexec(int fd);                   /* 0 or negative errno */
 int os_set_nonblocking(int fd, bool on);  /* 0 or negative errno */
 int os_nosigpipe(

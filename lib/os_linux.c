@@ -40,6 +40,10 @@ int os_accept(int fd) {
     return os_result(accept4(fd, NULL, NULL, SOCK_CLOEXEC));
 }
 
+int os_pipe(int ret_fds[2]) {
+    return pipe2(ret_fds, O_CLOEXEC) < 0 ? -errno : 0;
+}
+
 int os_socketpair_stream(int ret_fds[2]) {
     return os_result(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ret_fds));
 }

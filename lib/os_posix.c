@@ -74,6 +74,23 @@ int os_socketpair_stream(int ret_fds[2]) {
     return 0;
 }
 
+int os_pipe(int ret_fds[2]) {
+    int fds[2];
+    if (pipe(fds) < 0)
+        return -errno;
+    int result = os_cloexec(fds[0]);
+    if (result == 0)
+        result = os_cloexec(fds[1]);
+    if (result < 0) {
+        close(fds[0]);
+        close(fds[1]);
+        return result;
+    }
+    ret_fds[0] = fds[0];
+    ret_fds[1] = fds[1];
+    return 0;
+}
+
 void os_refuse_descriptors(int fd) {
     (void)fd;
 }

@@ -32,7 +32,7 @@ peer_cflags = $(filter-out -l% -L% -Wl%,$($(1)_FLAGS))
 peer_libs = $(filter -l% -L% -Wl%,$($(1)_FLAGS))
 
 # vouch-bench runs everywhere; what the suite needs of the system is Linux's.
-BENCH_PROGRAMS := $(B)/vouch-bench $(B)/instructions $(if $(filter Linux,$(UNAME)),$(B)/suite $(B)/peer_vouch $(B)/peer_raw \
+BENCH_PROGRAMS := $(B)/vouch-bench $(B)/plugin_start $(B)/instructions $(if $(filter Linux,$(UNAME)),$(B)/suite $(B)/peer_vouch $(B)/peer_raw \
     $(B)/count_malloc.so $(BENCH_PEERS:%=$(B)/peer_%))
 
 $(OBJ)/bench/vouch_systems.o $(OBJ)/bench/suite.o: $(OBJ)/layers.list
@@ -51,6 +51,11 @@ $(B)/peer_vouch: $(OBJ)/bench/peer_vouch.o $(BENCH_VOUCH) $(BENCH_PEER) $(TYPED_
 	$(bench_link) $(TYPED_LIBS) $(LIBS)
 $(B)/vouch-bench: $(OBJ)/bench/vouch_bench.o $(BENCH_VOUCH) $(BENCH_PARTS) $(TYPED_STATIC) $(STATIC_LIB)
 	$(bench_link) $(TYPED_LIBS) $(LIBS)
+$(B)/plugin_start: $(OBJ)/bench/plugin_start.o $(STATIC_LIB)
+	$(bench_link) $(LIBS)
+.PHONY: bench-plugins
+bench-plugins: $(B)/plugin_start
+	@$(B)/plugin_start
 $(B)/count_malloc.so: $(call bench_objects,count_malloc counters)
 	$(bench_link) -shared
 

@@ -25,7 +25,7 @@ valgrind: deps
 demo:
 	@tools/deps build
 	@tools/deps --optional typed
-	@+$(SUB) demos
+	@+$(SUB) demos examples
 	@demo/run $(OUT)/demo
 
 lint: deps
@@ -39,7 +39,7 @@ format:
 .PHONY: one one-link compiled
 T ?=
 one:
-	@+$(SUB) -k compiled >/dev/null 2>&1 || true
+	@+$(SUB) -k compiled test-plugins >/dev/null 2>&1 || true
 	@+$(SUB) one-link
 	$(OUT)/tests/one-$(T) $(if $(FILTER),--filter '$(FILTER)')
 ONE_HELPERS := $(TEST_HELPERS:%.c=$(TEST_OBJ)/%.o)
@@ -58,9 +58,9 @@ coverage: deps
 	@+$(SUB) tests VARIANT=coverage
 	@tools/run-tests coverage $(BUILD)/coverage/tests/vouch-tests-plain -j2
 	@mkdir -p $(BUILD)/coverage/html
-	@gcovr --root . --object-directory $(BUILD)/coverage --filter 'lib/' --filter 'stream/' --filter 'rpc/' \
+	@gcovr --root . --object-directory $(BUILD)/coverage --filter 'lib/' --filter 'stream/' --filter 'rpc/' --filter 'plugin/' \
 	    --print-summary --txt $(BUILD)/coverage/lines.txt --html-details $(BUILD)/coverage/html/index.html
-	@gcovr --root . --object-directory $(BUILD)/coverage --filter 'lib/' --filter 'stream/' --filter 'rpc/' \
+	@gcovr --root . --object-directory $(BUILD)/coverage --filter 'lib/' --filter 'stream/' --filter 'rpc/' --filter 'plugin/' \
 	    --branches --txt $(BUILD)/coverage/branches.txt
 	@cat $(BUILD)/coverage/lines.txt $(BUILD)/coverage/branches.txt
 

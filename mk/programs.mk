@@ -124,6 +124,18 @@ $(TESTS_BINARY): $(TEST_OBJECTS) $(GEN_OBJECTS) $(TYPED_OBJECTS) $(CORE_OBJECTS)
 $(OBJ)/tests.list: FORCE
 	$(call remember,$(RUNNER) $(WRAPS) $(TEST_OBJECTS) $(TYPED_OBJECTS) $(CORE_OBJECTS))
 
+# Programs that tests run as plugins.
+TEST_PLUGINS := $(patsubst tests/plugins/%.c,$(OUT)/tests/plugins/%,$(wildcard tests/plugins/*.c))
+.PHONY: test-plugins
+test-plugins: $(TEST_PLUGINS)
+tests: $(TEST_PLUGINS)
+$(TEST_OBJ)/tests/plugins/%.o: tests/plugins/%.c $(OBJ)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CPPFLAGS) $(TEST_CPPFLAGS) $(ALL_CFLAGS) $(WARNINGS) -MMD -MP -c $< -o $@
+$(TEST_PLUGINS): $(OUT)/tests/plugins/%: $(TEST_OBJ)/tests/plugins/%.o $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
 # Tests that fail, to see that it is noticed.
 SELFTEST := $(OUT)/selftest/$(RUNNER)
 SELFTEST_SOURCES := $(wildcard tests/selftest/*.c) $(RUNNER_SOURCE)

@@ -99,7 +99,7 @@ static void destroy(struct vouch_client *client) {
     mem_free(client->allocator, client, sizeof(*client));
 }
 
-static int create(const struct vouch_client_options *o, struct vouch_client **ret_client) {
+int client_create(const struct vouch_client_options *o, struct vouch_client **ret_client) {
     if (!options_valid(o))
         return -EINVAL;
     struct vouch_client *client = mem_zalloc(o->allocator, sizeof(*client));
@@ -142,7 +142,7 @@ int vouch_client_new(struct vouch_conn *conn, const struct vouch_client_options 
         return -EINVAL;
     if (!conn_is_ours(conn))
         return -ECHILD;
-    int r = create(&o, &client);
+    int r = client_create(&o, &client);
     if (r < 0)
         return r;
     r = attach(client, conn);
@@ -183,7 +183,7 @@ int vouch_client_dial(const char *address, const struct vouch_dial_options *dial
     struct vouch_client *client;
     struct vouch_conn *conn = NULL;
     OPTIONS_READ(o, options);
-    int r = create(&o, &client);
+    int r = client_create(&o, &client);
     if (r < 0)
         return error_set(ret_error, r, "client for %s: %s", address,
                          r == -EINVAL ? "an option is out of its range" : vouch_strerror(r));
@@ -278,6 +278,8 @@ int client_connect(struct vouch_client *client, int64_t deadline, struct vouch_e
     int failure = session_failure(&client->link.session);
     if (client->closed)
         return -ESHUTDOWN;
+    if (client->guest)
+        return peer_connect(client, deadline);
     if (failure == 0 || !client->address)
         return failure;
     return reconnect(client, deadline, error);
@@ -315,6 +317,8 @@ void vouch_client_free(struct vouch_client *client) {
         return;
     }
     vouch_client_close(client);
+    if (client->guest)
+        peer_detach(client);
     client_lock(client);
     (void)client_run_callbacks(client);
     client_unlock(client);
@@ -324,7 +328,9 @@ void vouch_client_free(struct vouch_client *client) {
 const struct vouch_identity *vouch_client_get_peer(struct vouch_client *client) {
     const struct vouch_identity *peer = NULL;
     client_lock(client);
-    if (session_failure(&client->link.session) == 0)
+    if (client->guest)
+        peer = peer_identity(client);
+    else if (session_failure(&client->link.session) == 0)
         peer = vouch_identity_ref(vouch_conn_get_peer(client->link.conn));
     client_unlock(client);
     return peer;

@@ -21,6 +21,7 @@
 #include "lib/parker.h"
 #include "lib/poller.h"
 #include "rpc/link.h"
+#include "rpc/peer.h"
 
 #define CLIENT_INTERCEPTORS_MAX 16
 #define CLIENT_IDLE_CALLS_MAX 1024 /* records of asynchronous calls kept for reuse */
@@ -96,6 +97,9 @@ struct vouch_client {
     struct poller *loop;      /* socket and wake as one descriptor; NULL until get_fd */
     int64_t loop_until;       /* when a foreign loop wakes by itself, as it was told last */
     pthread_t loop_thread;    /* who was told */
+    bool guest;               /* the server of its connection drives, now and always */
+    bool awaits;              /* a guest's calls wait for a connection */
+    bool refuses;             /* no more of them begin */
     bool closed, driving;
     bool napping;        /* the driver sleeps in recv, where nobody can wake it */
     bool pushing;        /* a thread waits for the socket to take more, in the driver's stead */
@@ -105,6 +109,7 @@ struct vouch_client {
     bool processing;     /* a foreign loop's thread is in vouch_client_process */
     bool connecting;
 
+    struct server_conn *host;   /* of a guest (rpc/peer.h); NULL: it has none */
     struct client_call *flight; /* all calls in flight */
     size_t async_count;         /* asynchronous calls whose callback has not begun */
     struct client_queue ended;  /* asynchronous calls that wait for their callback */
@@ -125,6 +130,10 @@ struct vouch_client {
 };
 
 /* ---- client.c ---- */
+
+/* A client without a connection. */
+int client_create(const struct vouch_client_options *options,
+                  struct vouch_client **ret_client) VOUCH_MUST_CHECK;
 
 /* Makes sure that there is a live connection, dialling again when that is allowed; waits until
  * `deadline` at most. Lock held; let go of while dialling. 0 or why there is none. */
@@ -175,6 +184,9 @@ void client_wait_for_room(struct vouch_client *client, int64_t deadline);
 
 /* Ends what is past its deadline. Lock held. */
 void client_expire(struct vouch_client *client, int64_t now);
+
+/* Ends the call that a reply is for; takes the event's buffer over. Lock held. */
+void client_take_reply(struct vouch_client *client, const struct session_event *event);
 
 /* Deals with the messages that have arrived. Lock held, by the driver. */
 void client_take_messages(struct vouch_client *client, int64_t now);

@@ -123,7 +123,7 @@ static void record_put(struct vouch_client *client, struct client_call *call) {
 /* A server that closes without a word has not admitted us, or has died: it can't say which. */
 static const char *how_it_is_gone(struct vouch_client *client) {
     client_lock(client);
-    bool silent = client->link.bytes_received == 0;
+    bool silent = client->link.bytes_received == 0 && !client->guest;
     client_unlock(client);
     return silent ? "the server closed the connection without a word: it may not admit us"
                   : "the server is gone";
@@ -263,6 +263,8 @@ static int get_ready(struct vouch_client *client, struct client_call *call,
         return -ETIMEDOUT;
     if (client->loop_is_socket && !call->callback)
         return -ENOTSUP;
+    if (client->guest && !call->callback && peer_may_wait(client) < 0)
+        return -EDEADLK;
     int r = client_connect(client, connect_deadline(call), error);
     if (r < 0 || call->callback || !session_output_full(&client->link.session))
         return r;

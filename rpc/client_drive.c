@@ -58,7 +58,10 @@ void client_wait_on(struct vouch_client *client, pthread_cond_t *cond, int64_t d
 /* ---- output ---- */
 
 void client_flush(struct vouch_client *client) {
-    link_flush(&client->link);
+    if (client->guest)
+        peer_flush(client);
+    else
+        link_flush(&client->link);
     /* The driver may have gone to sleep while we sent, and not know that the socket is full. */
     if (client->driver_asleep && link_wants_output(&client->link))
         client_wake_driver(client);
@@ -110,7 +113,7 @@ void client_wait_for_room(struct vouch_client *client, int64_t deadline) {
 
 /* ---- input ---- */
 
-static void take_reply(struct vouch_client *client, const struct session_event *event) {
+void client_take_reply(struct vouch_client *client, const struct session_event *event) {
     struct client_call *call = (struct client_call *)event->slot;
     const struct envelope *e = &event->envelope;
     if (event->result == 0) {
@@ -130,7 +133,7 @@ void client_take_messages(struct vouch_client *client, int64_t now) {
     struct session_event event;
     int r;
     while ((r = session_next(&client->link.session, now, &event)) == 1)
-        take_reply(client, &event);
+        client_take_reply(client, &event);
     if (r < 0)
         client_complete_all(client, r);
 }
@@ -380,7 +383,7 @@ void client_wake_for(struct vouch_client *client, const struct client_call *call
 }
 
 void client_wake_driver(struct vouch_client *client) {
-    if (client->driving) {
+    if (client->driving && !client->guest) {
         atomic_store(&client->poked, true);
         if (client->driver_asleep)
             os_wake_raise(&client->wake);
@@ -410,10 +413,10 @@ static int loop_arm(struct vouch_client *client, bool first) {
 static int loop_start(struct vouch_client *client) {
     int r = poller_new(client->allocator, &client->loop);
     if (r == 0 && poller_fd(client->loop) < 0) {
-        client->loop_is_socket = true;
+        client->loop_is_socket = !client->guest;
         poller_free(client->loop);
         client->loop = NULL;
-        return 0;
+        return client->guest ? -ENOTSUP : 0;
     }
     if (r == 0)
         r = os_wake_init(&client->loop_wake);
@@ -471,7 +474,8 @@ static void loop_drain(struct vouch_client *client) {
 
 static int loop_result(struct vouch_client *client, int callbacks) {
     int failure = session_failure(&client->link.session);
-    if (callbacks > 0 || failure == 0 || (client->address && !client->closed))
+    bool comes_back = client->address || client->awaits;
+    if (callbacks > 0 || failure == 0 || (comes_back && !client->closed))
         return callbacks;
     return failure;
 }

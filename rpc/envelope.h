@@ -27,6 +27,8 @@ enum envelope_control {
     ENVELOPE_PING = 2,    /* `id` is a token */
     ENVELOPE_PONG = 3,    /* `id` is the ping's token */
     ENVELOPE_HELLO = 4,   /* a server's features, as soon as it has seen a client's */
+    ENVELOPE_REPLY = 5, /* between peers, who both call: a reply, where a bare message is a call */
+    ENVELOPE_STOP = 6,  /* between peers: please end, after what is in flight */
 };
 
 struct envelope {

@@ -12,6 +12,12 @@
 /* A wall clock that is set is noticed within this time. */
 #define LINK_CLOCK_FRESH VOUCH_MILLISECONDS(5)
 
+static int next_pieces(struct link *link, struct iovec *ret_pieces) {
+    if (link->refill)
+        link->refill(link);
+    return session_output(&link->session, ret_pieces, LINK_PIECES);
+}
+
 void link_flush(struct link *link) {
     if (!link->corked)
         link_flush_corked(link);
@@ -24,7 +30,7 @@ void link_flush_corked(struct link *link) {
     link->sending = true;
     link->blocked = false;
     int count;
-    while ((count = session_output(&link->session, pieces, LINK_PIECES)) > 0) {
+    while ((count = next_pieces(link, pieces)) > 0) {
         pthread_mutex_unlock(&link->lock);
         ssize_t sent = conn_send_now(link->conn, pieces, count);
         pthread_mutex_lock(&link->lock);
@@ -52,7 +58,8 @@ void link_flush_corked(struct link *link) {
 }
 
 bool link_can_lend(const struct link *link) {
-    return !link->sending && !link->broken && !link->blocked && !link->session.lent_after;
+    return link->conn && !link->sending && !link->broken && !link->blocked &&
+           !link->session.lent_after;
 }
 
 void link_send_lent(struct link *link) {

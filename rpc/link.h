@@ -29,6 +29,8 @@ struct link {
     size_t send_room_max; /* see conn_grow_send_room */
     int64_t clock_until;  /* the session's wall_offset is fresh until then */
     uint64_t bytes_sent, bytes_received;
+    void (*refill)(
+        struct link *link); /* may add to the output before it is looked at; may be NULL */
 };
 
 /* Sends what is queued until the queue is empty or the socket full. Called, and returns, with the

@@ -181,6 +181,19 @@ static void abandon(struct vouch_server *server) {
     poller_free(server->poller);
 }
 
+void server_hold(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    server->calls_out++;
+    pthread_mutex_unlock(&server->lock);
+}
+
+void server_let_go(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    server->calls_out--;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->lock);
+}
+
 /* Kept calls that other threads have not answered yet, or are on their way out of vouch_call_reply
  * with. */
 static void wait_for_answers(struct vouch_server *server) {

@@ -29,6 +29,7 @@
 #include "lib/timer.h"
 #include "rpc/link.h"
 #include "rpc/method.h"
+#include "rpc/peer.h"
 #include "rpc/share.h"
 
 #define SERVER_INTERCEPTORS_MAX 16
@@ -58,6 +59,8 @@ struct server_conn {
     struct share *share;                 /* its user's, of the handlers */
     uint64_t number;                     /* among all of the server's, from 1 */
     struct link link;                    /* its lock guards what follows */
+    struct vouch_client *guest;          /* whose calls go out here too; see rpc/peer.h */
+    struct peer_hooks hooks;
     bool open;
     bool reading;           /* a worker, or the ready queue, owns the reading */
     unsigned turn;          /* how often it has been taken away from its owner */
@@ -159,7 +162,7 @@ struct vouch_server {
     struct server_conn *free_conns;
     struct vouch_call *free_calls;
     size_t free_call_count;
-    size_t calls_out; /* records that are not in free_calls */
+    size_t calls_out; /* records that are not in free_calls, and holds of the server */
     struct timer_heap timers;
     struct source watch; /* over handlers that run with the reading in hand */
     int64_t alarm_at;
@@ -170,6 +173,13 @@ struct vouch_server {
     int stop_result;
     int64_t drain_until; /* foreign loop */
 };
+
+/* ---- server.c ---- */
+
+/* Between the two the server is not freed. Any lock but server->lock may be held by the first, none
+ * by the second. */
+void server_hold(struct vouch_server *server);
+void server_let_go(struct vouch_server *server);
 
 /* ---- server_worker.c ---- */
 
@@ -218,6 +228,10 @@ void server_rearm_listener(struct vouch_server *server, struct server_listener *
 
 /* Serves a connection; takes it over on success only. */
 int server_conn_add(struct vouch_server *server, struct vouch_conn *conn) VOUCH_MUST_CHECK;
+/* The same for one that `guest` calls over. */
+int server_conn_add_peer(struct vouch_server *server, struct vouch_conn *conn,
+                         struct vouch_client *guest,
+                         const struct peer_hooks *hooks) VOUCH_MUST_CHECK;
 
 void server_conn_event(struct server_conn *conn, unsigned events); /* from the poller */
 void server_conn_ready(struct server_conn *conn);                  /* from the ready queue */

@@ -361,7 +361,10 @@ static void refuse(struct vouch_call *call) {
         error_set(&error, 0, "the deadline had passed before the call could run");
         break;
     default:
-        error_set(&error, 0, "the server is stopping");
+        error_set(&error, 0,
+                  atomic_load(&server->state) > SERVER_RUNNING
+                      ? "the server is stopping"
+                      : "more calls are in flight than are taken at a time");
         break;
     }
     (void)answer_error(call, call->verdict, error.message);

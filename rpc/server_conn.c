@@ -110,25 +110,43 @@ void server_conn_unref(struct server_conn *conn) {
 }
 
 int server_conn_add(struct vouch_server *server, struct vouch_conn *connection) {
+    return server_conn_add_peer(server, connection, NULL, NULL);
+}
+
+static int begin_session(struct server_conn *conn, const struct vouch_client *guest) {
+    struct vouch_server *server = conn->server;
+    struct session_limits limits = guest ? peer_limits(server, guest) : server->limits;
+    return session_init(&conn->link.session, guest ? SESSION_PEER : SESSION_SERVER, &limits,
+                        server->pool, server->allocator);
+}
+
+int server_conn_add_peer(struct vouch_server *server, struct vouch_conn *connection,
+                         struct vouch_client *guest, const struct peer_hooks *hooks) {
     struct server_conn *conn = conn_take(server);
     if (!conn)
         return -ENOMEM;
     struct link *link = &conn->link;
     pthread_mutex_lock(&link->lock);
-    int r = session_init(&link->session, SESSION_SERVER, &server->limits, server->pool,
-                         server->allocator);
+    /* A guest's calls may come as soon as it has entered. */
+    atomic_store(&conn->references, 2); /* being open, and us */
+    link->conn = connection;
+    link->sending = link->blocked = link->corked = link->broken = false;
+    int r = begin_session(conn, guest);
     if (r == 0)
         r = take_share(conn, vouch_conn_get_peer(connection));
+    if (r == 0 && guest)
+        r = peer_enter(conn, guest, hooks);
     if (r == 0)
         r = poller_add(server->poller, vouch_conn_get_fd(connection), 0, conn);
     if (r < 0) {
+        conn->hooks = (struct peer_hooks){0};
+        peer_leave(conn, -ECONNRESET);
+        link->conn = NULL;
         session_deinit(&link->session);
         pthread_mutex_unlock(&link->lock);
         conn_give_back(conn);
         return r;
     }
-    link->conn = connection;
-    link->sending = link->blocked = link->corked = link->broken = false;
     link->bytes_sent = link->bytes_received = 0;
     link->clock_until = 0;
     link->send_room_max = server->send_room_max;
@@ -138,7 +156,6 @@ int server_conn_add(struct vouch_server *server, struct vouch_conn *connection) 
                  polling_room_of_process());
     conn->armed = 0;
     conn->timer_at = VOUCH_FOREVER;
-    atomic_store(&conn->references, 2); /* being open, and us */
     conn->number = atomic_fetch_add(&server->connections, 1) + 1;
     atomic_fetch_add(&server->live_connections, 1);
     pthread_mutex_unlock(&link->lock);
@@ -150,6 +167,8 @@ int server_conn_add(struct vouch_server *server, struct vouch_conn *connection) 
     conn->open = true; /* not earlier: a late event of its predecessor must not begin to read */
     if (atomic_load(&server->state) == SERVER_STOPPED) /* server_cut_all may have missed it */
         session_fail(&link->session, -ESHUTDOWN);
+    if (guest)
+        link_flush(link); /* our hello, and calls that did not wait for it */
     server_conn_update(conn);
     pthread_mutex_unlock(&link->lock);
     server_conn_unref(conn);
@@ -187,6 +206,7 @@ static void finish(struct server_conn *conn) {
     server_set_timer(server, &conn->source, VOUCH_FOREVER);
     count_end(server, session_failure(&conn->link.session));
     cancel_all(conn);
+    peer_leave(conn, session_failure(&conn->link.session));
     atomic_fetch_sub(&server->live_connections, 1);
     server_notify(server);
     atomic_fetch_sub(&conn->references, 1); /* never the last: the caller has one */

@@ -187,6 +187,11 @@ static enum next take_call(struct reader *reader, struct vouch_call **ret_call, 
     was_quick(reader, now);
     flush_late(reader, now);
     while ((r = session_next(session, now, &event)) == 1) {
+        if (event.type != SESSION_EVENT_CALL && event.type != SESSION_EVENT_CANCEL) {
+            peer_take(conn, &event);
+            vouch_buffer_unref(event.buffer);
+            continue;
+        }
         if (event.type != SESSION_EVENT_CALL) {
             *ret_cancelled = cancel(conn, &event);
             continue;

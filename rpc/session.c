@@ -6,6 +6,9 @@
  * Additions to the plain wire go only to a peer that has shown that it knows them: a client shows
  * its features in a field of its first call, which others skip; a server that sees it says hello
  * before its first reply. A first reply without a hello comes from a plain peer.
+ *
+ * Peers, who both call, know each other from elsewhere. Each begins with a hello that says that it
+ * is one; whoever begins otherwise is cut off, so that nobody is called who does not expect it.
  */
 #include "rpc/session.h"
 
@@ -25,6 +28,19 @@ static struct session_slot *slot_of_timer(struct timer *timer) {
     return (struct session_slot *)((char *)timer - offsetof(struct session_slot, timer));
 }
 
+static int send_control(struct session *s, const struct envelope *envelope);
+
+/* The first that a peer says. Its id is the number of calls that it takes at a time. */
+static int greet(struct session *s) {
+    s->announced = true;
+    return send_control(s, &(struct envelope){
+                               .id = s->limits.max_calls,
+                               .server_features = SESSION_FEATURES | SESSION_FEATURE_PEER,
+                               .control = ENVELOPE_HELLO,
+                               .max_message = s->limits.max_receive,
+                           });
+}
+
 int session_init(struct session *s, enum session_role role, const struct session_limits *limits,
                  struct vouch_pool *pool, const struct vouch_allocator *allocator) {
     *s = (struct session){.role = role, .limits = *limits, .allocator = allocator};
@@ -36,7 +52,11 @@ int session_init(struct session *s, enum session_role role, const struct session
     idtable_init(&s->requests, allocator);
     timer_heap_init(&s->timers, allocator);
     s->frame_deadline = s->stall_deadline = s->overrun_deadline = VOUCH_FOREVER;
-    return 0;
+    s->announced = role == SESSION_GUEST;
+    r = role == SESSION_PEER ? greet(s) : 0;
+    if (r < 0)
+        session_deinit(s);
+    return r;
 }
 
 static void drop_output(struct session *s) {
@@ -237,7 +257,8 @@ bool session_output_full(const struct session *s) {
 static int may_call(const struct session *s) {
     if (s->failure != 0)
         return s->failure;
-    if (s->calls.count >= s->limits.max_calls)
+    if (s->calls.count >= s->limits.max_calls ||
+        (s->peer_calls != 0 && s->calls.count >= s->peer_calls))
         return -EBUSY;
     return session_output_full(s) ? -EAGAIN : 0;
 }
@@ -364,8 +385,9 @@ int session_watch(struct session *s, struct session_slot *slot, int64_t deadline
 }
 
 /* A reply repeats the method and the deadline of its call, as plain servers do. */
-static struct envelope reply_envelope(const struct session_slot *slot) {
+static struct envelope reply_envelope(const struct session *s, const struct session_slot *slot) {
     return (struct envelope){
+        .control = s->role == SESSION_PEER ? ENVELOPE_REPLY : ENVELOPE_MESSAGE,
         .id = slot->node.id,
         .expires = slot->expires,
         .method = slot->method,
@@ -429,7 +451,7 @@ static int send_error(struct session *s, const struct session_slot *slot, int re
                       const char *text) {
     char clean[2 * VOUCH_ERROR_TEXT_MAX + 1];
     size_t size = error_copy_text(clean, VOUCH_ERROR_TEXT_MAX + 1, text, strlen(text));
-    struct envelope e = reply_envelope(slot);
+    struct envelope e = reply_envelope(s, slot);
     e.error_type = (uint32_t)result;
     if (!peer_knows(s, SESSION_FEATURE_ERRORS)) {
         e.error_type = plain_error_type(result);
@@ -477,7 +499,7 @@ int session_reply(struct session *s, struct session_slot *slot, struct vouch_buf
 int session_reply_lent(struct session *s, struct session_slot *slot, struct vouch_buffer *head,
                        const struct iovec *body) {
     int r = finish_request(s, slot);
-    struct envelope e = reply_envelope(slot);
+    struct envelope e = reply_envelope(s, slot);
     size_t size = envelope_size(&e, body ? body->iov_len : head->size);
     if (r == 0 && size > session_max_send(s))
         r = refuse_reply(s, slot, size);
@@ -497,7 +519,7 @@ static bool has_postponed(const struct session *s) {
 }
 
 static bool has_place(const struct session *s) {
-    return s->requests.count < s->limits.max_calls;
+    return s->requests.count < s->limits.max_calls || s->role == SESSION_PEER;
 }
 
 bool session_wants_input(const struct session *s) {
@@ -586,6 +608,8 @@ static int on_call(struct session *s, int64_t now, struct session_event *event) 
         event->result = VOUCH_REMOTE_TOO_LARGE;
     else if (event->deadline <= now)
         event->result = VOUCH_REMOTE_DEADLINE_EXCEEDED;
+    else if (s->requests.count >= s->limits.max_calls && s->role == SESSION_PEER)
+        event->result = VOUCH_REMOTE_UNAVAILABLE;
     return 1;
 }
 
@@ -615,6 +639,8 @@ static struct session_slot *slot_of_error_without_id(struct session *s) {
 }
 
 static struct session_slot *slot_of_reply(struct session *s, const struct envelope *e) {
+    if (e->id == 0 && s->role == SESSION_GUEST)
+        return NULL;
     if (e->id == 0)
         return remote_result(e) != 0 ? slot_of_error_without_id(s) : NULL;
     struct idtable_node *node = idtable_find(&s->calls, e->id);
@@ -647,8 +673,47 @@ static int on_control(struct session *s, int64_t now, struct session_event *even
     }
 }
 
+/* A peer's first message, and only that, is its hello. */
+static int on_peer_hello(struct session *s, struct session_event *event) {
+    const struct envelope *e = &event->envelope;
+    if (e->control != ENVELOPE_HELLO || !(e->server_features & SESSION_FEATURE_PEER))
+        return -EPROTO;
+    learn_server(s, e);
+    event->type = SESSION_EVENT_HELLO;
+    return 1;
+}
+
+static int on_peer_event(struct session_event *event, enum session_event_type type) {
+    event->type = type;
+    return 1;
+}
+
+static int on_peer_message(struct session *s, int64_t now, struct session_event *event) {
+    if (!s->peer_known)
+        return on_peer_hello(s, event);
+    switch (event->envelope.control) {
+    case ENVELOPE_MESSAGE:
+        return on_call(s, now, event);
+    case ENVELOPE_CANCEL:
+        return on_cancel(s, event);
+    case ENVELOPE_PING:
+        return answer_ping(s, event->envelope.id, now);
+    case ENVELOPE_PONG:
+        s->beats_answered += event->envelope.id == 0;
+        return event->envelope.id == 0 ? 0 : on_peer_event(event, SESSION_EVENT_REPLY);
+    case ENVELOPE_REPLY:
+        return on_peer_event(event, SESSION_EVENT_REPLY);
+    case ENVELOPE_STOP:
+        return on_peer_event(event, SESSION_EVENT_STOP);
+    default:
+        return 0;
+    }
+}
+
 /* 1: an event for the driver; 0: the message was dealt with here; negative: malformed. */
 static int on_message(struct session *s, int64_t now, struct session_event *event) {
+    if (s->role == SESSION_PEER)
+        return on_peer_message(s, now, event);
     if (s->role == SESSION_CLIENT)
         learn_server(s, &event->envelope);
     if (event->envelope.control != ENVELOPE_MESSAGE)
@@ -763,6 +828,42 @@ int session_next(struct session *s, int64_t now, struct session_event *ret_event
     int r = next_event(s, now, ret_event);
     watch_frame(s, now);
     return r;
+}
+
+/* ---- peers ---- */
+
+void session_introduce(struct session *guest, const struct session_event *hello) {
+    learn_server(guest, &hello->envelope);
+    guest->peer_calls = hello->envelope.id;
+}
+
+int session_deliver(struct session *guest, struct session_event *event) {
+    return on_reply(guest, event);
+}
+
+void session_relay(struct session *guest, struct session *peer) {
+    while (guest->out_head && !session_output_full(peer)) {
+        struct pool_buffer *chunk = guest->out_head;
+        guest->out_head = chunk->next;
+        guest->out_bytes -= chunk->public.size;
+        push_output(peer, &chunk->public);
+    }
+    if (!guest->out_head)
+        guest->out_tail = NULL;
+}
+
+int session_beat(struct session *peer) {
+    if (peer->failure != 0)
+        return peer->failure;
+    if (!peer_knows(peer, SESSION_FEATURE_PING))
+        return -ENOTSUP;
+    return send_control(peer, &(struct envelope){.control = ENVELOPE_PING});
+}
+
+int session_ask_stop(struct session *peer) {
+    if (peer->failure != 0)
+        return peer->failure;
+    return send_control(peer, &(struct envelope){.control = ENVELOPE_STOP});
 }
 
 /* ---- time ---- */

@@ -24,13 +24,18 @@
 #include "rpc/envelope.h"
 #include "rpc/idtable.h"
 
-enum session_role { SESSION_CLIENT, SESSION_SERVER };
+/* On a connection on which both sides call each has two sessions: SESSION_PEER has the bytes and
+ * the peer's calls; SESSION_GUEST has our calls. A guest sees no bytes: what it says goes out
+ * through the peer's session (session_relay), and is told of hellos and replies by events of that.
+ */
+enum session_role { SESSION_CLIENT, SESSION_SERVER, SESSION_PEER, SESSION_GUEST };
 
 /* What this side knows beyond the plain `uds` wire, as bits of the feature fields. */
 enum {
     SESSION_FEATURE_CANCEL = 1 << 0,
     SESSION_FEATURE_PING = 1 << 1,
     SESSION_FEATURE_ERRORS = 1 << 2, /* error types over 4, and texts without doubled '%' */
+    SESSION_FEATURE_PEER = 1 << 3,   /* calls and is called: in the hellos of peers only */
 };
 #define SESSION_FEATURES                                                                           \
     ((uint64_t)(SESSION_FEATURE_CANCEL | SESSION_FEATURE_PING | SESSION_FEATURE_ERRORS))
@@ -56,7 +61,9 @@ struct session_limits {
     size_t max_send;    /* largest message sent */
     size_t drain_max; /* largest oversize message that is skipped and answered; larger ones end the
                          session */
-    unsigned max_calls;    /* in flight, each direction */
+    unsigned max_calls;    /* in flight, each direction. Of a peer's calls more are answered, with
+                              VOUCH_REMOTE_UNAVAILABLE: who both calls and is called never stops
+                              reading, since what comes next may be a reply that a handler waits for */
     size_t output_soft;    /* bytes waiting to be sent at which reading stops */
     size_t output_hard;    /* … at which the session dies, see SESSION_OVERRUN_SHARE */
     int64_t frame_timeout; /* for a message once its first byte is there */
@@ -78,11 +85,14 @@ struct session_slot {
 };
 
 enum session_event_type {
-    SESSION_EVENT_CALL,    /* the peer calls: envelope, buffer, and `result` when it can't be run (a
-                              vouch_remote_error) */
-    SESSION_EVENT_REPLY,   /* the peer answered `slot`: result, envelope, buffer */
-    SESSION_EVENT_CANCEL,  /* the peer cancels `slot`, which stays in flight until it is answered */
+    SESSION_EVENT_CALL,   /* the peer calls: envelope, buffer, and `result` when it can't be run (a
+                             vouch_remote_error) */
+    SESSION_EVENT_REPLY,  /* the peer answered `slot`: result, envelope, buffer. Of a peer's session
+                             it has no slot yet, and is for session_deliver */
+    SESSION_EVENT_CANCEL, /* the peer cancels `slot`, which stays in flight until it is answered */
     SESSION_EVENT_EXPIRED, /* the deadline of `slot` passed (session_expire) */
+    SESSION_EVENT_HELLO,   /* peer: the other one is there: for session_introduce */
+    SESSION_EVENT_STOP,    /* peer: the other one asks us to end */
 };
 
 struct session_event {
@@ -115,11 +125,13 @@ struct session {
     uint32_t last_id;
     uint32_t unanswered; /* calls we gave up, on which the peer may still answer */
     uint64_t peer_features;
-    uint64_t peer_max;   /* largest message that the peer takes, 0: not said */
-    bool peer_known;     /* it has answered once, so peer_features is final */
-    bool announced;      /* our features have been sent */
-    bool paused;         /* input has not been wanted: a half message is not the peer's fault */
-    bool postponing;     /* a call is held back: see postpone() */
+    uint64_t peer_max;       /* largest message that the peer takes, 0: not said */
+    uint32_t peer_calls;     /* guest: calls that the peer takes in flight, 0: not said */
+    uint64_t beats_answered; /* peer: see session_beat */
+    bool peer_known;         /* it has answered once, so peer_features is final */
+    bool announced;          /* our features have been sent */
+    bool paused;             /* input has not been wanted: a half message is not the peer's fault */
+    bool postponing;         /* a call is held back: see postpone() */
     int64_t wall_offset; /* wall clock minus CLOCK_MONOTONIC, kept fresh by the driver: deadlines
                             travel as wall time */
     struct session_event postponed;
@@ -205,6 +217,25 @@ int session_call_lent(struct session *session, struct session_slot *slot, const 
 int session_reply_lent(struct session *session, struct session_slot *slot,
                        struct vouch_buffer *head, const struct iovec *body) VOUCH_MUST_CHECK;
 int session_keep_lent(struct session *session);
+
+/* ---- peers ---- */
+
+/* Tells the guest what a hello said. */
+void session_introduce(struct session *guest, const struct session_event *hello);
+
+/* Gives the guest a reply, an event of the peer's session: 1, and the event's slot and result are
+ * set; 0 when nobody waits for it. */
+int session_deliver(struct session *guest, struct session_event *event) VOUCH_MUST_CHECK;
+
+/* Moves what the guest has to say to the end of the peer's output, as far as that has room. */
+void session_relay(struct session *guest, struct session *peer);
+
+/* Pings the peer without a call; `beats_answered` counts the pongs. -ENOTSUP when it has not shown
+ * that it knows pings, -ENOMEM, the failure. */
+int session_beat(struct session *peer) VOUCH_MUST_CHECK;
+
+/* Asks the peer to end. -ENOMEM, the failure. */
+int session_ask_stop(struct session *peer) VOUCH_MUST_CHECK;
 
 /* Whether so much waits to be sent that no call is taken. */
 bool session_output_full(const struct session *session);

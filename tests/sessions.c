@@ -167,6 +167,16 @@ static void note_result(struct side *side, const struct session_event *event) {
         note(side, " (%.*s)", (int)e->data_size, e->data ? (const char *)e->data : "");
 }
 
+static void tell_guest(struct side *side, const struct session_event *event) {
+    struct session_event told = *event;
+    note(side, "for guest %u", event->envelope.id);
+    if (!side->guest || session_deliver(&side->guest->session, &told) == 0)
+        return;
+    note(side->guest, "%sreply %u", side->guest->events_size > 0 ? "; " : "", told.slot->node.id);
+    note_result(side->guest, &told);
+    side->guest->call_used[told.slot - side->guest->calls] = false;
+}
+
 static void take_event(struct side *side, const struct session_event *event) {
     const struct envelope *e = &event->envelope;
     note(side, "%s", side->events_size > 0 ? "; " : "");
@@ -179,9 +189,21 @@ static void take_event(struct side *side, const struct session_event *event) {
         accept_call(side, event);
         return;
     case SESSION_EVENT_REPLY:
+        if (!event->slot) { /* of a peer: its guest would be told */
+            tell_guest(side, event);
+            break;
+        }
         note(side, "reply %u", event->slot->node.id);
         note_result(side, event);
         side->call_used[event->slot - side->calls] = false;
+        break;
+    case SESSION_EVENT_HELLO:
+        note(side, "hello");
+        if (side->guest)
+            session_introduce(&side->guest->session, event);
+        break;
+    case SESSION_EVENT_STOP:
+        note(side, "stop");
         break;
     case SESSION_EVENT_CANCEL:
         note(side, "cancel %u", event->slot->node.id);
@@ -249,6 +271,8 @@ void side_say(struct side *side, const struct envelope *envelope) {
 /* ---- what it sends ---- */
 
 size_t side_take(struct side *side, uint8_t *ret_bytes, size_t room) {
+    if (side->guest)
+        session_relay(&side->guest->session, &side->session);
     struct iovec pieces[4];
     size_t taken = 0;
     int count;

@@ -6,6 +6,7 @@
  *
  *   events   call 7 /m(body)   call 7 /m() error 6   reply 7 (body)   reply 7 error 4 'text'
  *            reply 7 EMSGSIZE   cancel 7   expired 7   dead EPROTO
+ *            of a peer: hello   stop   for guest 7
  *   sent     [id=7 exp=5 method=/m data=body type=4 err=text client=7 server=7 control=4 max=4096]
  */
 #ifndef TESTS_SESSIONS_H
@@ -59,6 +60,7 @@ struct side {
     bool call_used[SIDE_CALLS];
     char events[16384], sent[16384];
     size_t events_size;
+    struct side *guest; /* of a peer's: whose calls go out here too */
 };
 
 extern const struct session_limits side_limits; /* small ones */

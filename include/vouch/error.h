@@ -54,6 +54,13 @@ extern "C" {
 /* A method name is empty, too long, or has a character that is not allowed: a server registers
  * A-Z a-z 0-9 _ . - /, a client calls any UTF-8, which a foreign server may use. */
 #define VOUCH_E_METHOD_NAME (-10019)
+#define VOUCH_E_PLUGIN_EXEC (-10020)      /* the plugin's program can't be run */
+#define VOUCH_E_PLUGIN_EXITED (-10021)    /* the plugin ended before its handshake */
+#define VOUCH_E_PLUGIN_HANDSHAKE (-10022) /* what was said is no handshake of a plugin or host */
+#define VOUCH_E_PLUGIN_PROTOCOL (-10023)  /* host and plugin speak different versions of it */
+#define VOUCH_E_PLUGIN_TOKEN (-10024)     /* not the token of this start */
+#define VOUCH_E_PLUGIN_VERSION (-10025)   /* no application version that both know */
+#define VOUCH_E_NOT_PLUGIN (-10026)       /* this process was not started by a plugin host */
 
 /* What a server answers. 1 to 4 are the wire's (see docs/protocol.md); from 5 up they are sent only
  * to peers that know them, others get the nearest of 1 to 4. */

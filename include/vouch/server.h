@@ -26,6 +26,8 @@ extern "C" {
 
 struct vouch_server;
 struct vouch_call;
+struct vouch_client;
+struct vouch_client_options;
 
 #define VOUCH_SERVER_CALLS_DEFAULT 128u /* in flight on one connection */
 #define VOUCH_SERVER_CALLS_BOUND 65536u
@@ -156,6 +158,28 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_server_listen(struct vouch_server *server, 
  * serving; any thread. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_conn(struct vouch_server *server,
                                                      struct vouch_conn *conn);
+
+/* Serves one connection on which we call too: `ret_client` calls out over it, while the server
+ * serves what comes in. The other side has to do the same (see docs/protocol.md, peers); neither a
+ * plain client nor a plain server gets on with it. Takes the connection over on success only.
+ * `options` as for vouch_client_new, may be NULL; the larger of the two's limits on messages
+ * counts, and no more calls are in flight than the other side takes (its
+ * vouch_server_options.max_calls; -EBUSY).
+ *
+ * The client reads nothing itself: whoever runs the server does. So calls wait for the server's
+ * workers, or for another thread that runs its foreign loop; from inside a handler of a server in a
+ * foreign loop calls that wait answer -EDEADLK, and handlers that are VOUCH_METHOD_QUICK must not
+ * make such calls. Callbacks run in vouch_client_process or vouch_client_wait, as ever; without a
+ * descriptor for loops (see docs/architecture.md) vouch_client_get_fd answers -ENOTSUP. When the
+ * connection has ended calls answer why (-ECONNRESET, -ESHUTDOWN, …). The client is the caller's to
+ * free, before or after the server; that does not end the connection.
+ *
+ * Before or while serving; any thread; does not block. 0, -ENOMEM, -EINVAL, -ESHUTDOWN, -ECHILD,
+ * errnos. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_peer(struct vouch_server *server,
+                                                     struct vouch_conn *conn,
+                                                     const struct vouch_client_options *options,
+                                                     struct vouch_client **ret_client);
 
 /* Serves until vouch_server_stop or vouch_server_interrupt; the calling thread waits for the
  * workers. Returns 0 when every call in flight was completed, -ETIMEDOUT when some were cut off;

@@ -12,6 +12,7 @@
 #include <vouch/identity.h>
 #include <vouch/listen.h>
 #include <vouch/memory.h>
+#include <vouch/plugin.h>
 #include <vouch/policy.h>
 #include <vouch/pool.h>
 #include <vouch/server.h>
