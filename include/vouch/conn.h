@@ -34,7 +34,8 @@ struct vouch_conn_options {
 
 /* Makes a connection of a connected SOCK_STREAM UNIX socket from elsewhere (socketpair, accept,
  * inherited), reading the peer's identity. Takes `fd` over on success only; sets its close-on-exec
- * flag. `options` may be NULL. Returns 0, -ENOMEM, VOUCH_E_NOT_SOCKET, -EINVAL (not a UNIX stream
+ * flag. (A client or server on it also sets SO_RCVTIMEO, which copies of the descriptor share.)
+ * `options` may be NULL. Returns 0, -ENOMEM, VOUCH_E_NOT_SOCKET, -EINVAL (not a UNIX stream
  * socket), other errnos. Any thread; does not block. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_conn_from_fd(int fd, const struct vouch_conn_options *options,
                                                   struct vouch_conn **ret_conn);
