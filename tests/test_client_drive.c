@@ -471,6 +471,19 @@ Test(client_drive, calls_of_eight_threads_all_end_however_they_wait) {
     check_threads(8, rounds, VOUCH_POLLING_ALWAYS);
 }
 
+Test(client_drive, statistics_may_be_asked_for_while_others_wait) {
+    struct many many[2] = {{.rounds = VOUCH_TEST_ROUNDS(2000, 200)}, {.rounds = 200}};
+    struct vouch_client_stats stats;
+    open_polling(VOUCH_POLLING_ALWAYS);
+    for (int i = 0; i < 2; i++)
+        many[i].thread = support_thread_start(call_many, &many[i]);
+    RPC_EVENTUALLY((vouch_client_get_stats(client, &stats), stats.polling.paid > 0 &&
+                                                                stats.replies >= 200));
+    for (int i = 0; i < 2; i++)
+        support_thread_join(many[i].thread);
+    close_both();
+}
+
 /* Who has ended may have been told to drive in the same moment: somebody else has to. */
 Test(client_drive, calls_of_sixteen_threads_that_come_and_go_all_end) {
     for (unsigned round = 0; round < VOUCH_TEST_ROUNDS(60, 8); round++)

@@ -462,6 +462,6 @@ Test(server_read, what_workers_waited_for_is_counted) {
     vouch_client_free(client);
     client = NULL;
     RPC_EVENTUALLY(rpc_stats(&stage).live_connections == 0);
-    cr_assert_geq(rpc_stats(&stage).polling.paid, paid, "also when the connection is gone");
+    RPC_EVENTUALLY(rpc_stats(&stage).polling.paid >= paid); /* also of those that are gone */
     close_both();
 }
