@@ -250,6 +250,57 @@ Test(server_read, large_answers_of_a_quick_method_are_not_slow) {
     close_both();
 }
 
+/* Too long to be quick, and its answer is lent. */
+static int spin(void *context, struct vouch_call *call) {
+    static uint8_t data[LARGE];
+    int64_t until = vouch_deadline_in(VOUCH_MILLISECONDS(5));
+    (void)context;
+    while (vouch_now() < until)
+        sched_yield();
+    (void)vouch_call_reply(call, data, sizeof(data));
+    return 0;
+}
+
+static atomic_bool flip_until_told;
+
+static void *flip_densely(void *context) {
+    (void)context;
+    while (atomic_load(&flip_until_told)) {
+        make_quick("flip");
+        rpc_check_call(client, "flip", "text", 0, "text");
+    }
+    return NULL;
+}
+
+/* Of two calls on one connection that are presumed to be quick, the first has lost the reading to
+ * the second when it answers: what it sends is not to be mistaken for the second's. */
+Test(server_read, a_large_answer_of_one_that_has_lost_the_reading) {
+    struct vouch_server_options options = {VOUCH_OPTIONS(options), .workers = 4};
+    support_baseline_begin();
+    rpc_stage_init(&stage, &options);
+    struct vouch_method method = {.name = "flip", .handler = flip, .context = &stage};
+    cr_assert_eq(vouch_server_add_method(stage.server, &method), 0);
+    method = (struct vouch_method){.name = "spin", .handler = spin};
+    cr_assert_eq(vouch_server_add_method(stage.server, &method), 0);
+    cr_assert_eq(vouch_server_start(stage.server), 0);
+    client = rpc_stage_client(&stage, NULL);
+    atomic_store(&flip_until_told, true);
+    pthread_t thread = support_thread_start(flip_densely, NULL);
+    unsigned rounds = VOUCH_TEST_ROUNDS(200, 20);
+    for (unsigned i = 0; i < rounds; i++) {
+        struct vouch_reply reply;
+        make_quick("spin");
+        cr_assert_eq(vouch_client_call(client, "spin", "", 0, NULL, &reply, NULL), 0);
+        cr_assert_eq(reply.size, LARGE);
+        vouch_reply_release(&reply);
+    }
+    atomic_store(&flip_until_told, false);
+    support_thread_join(thread);
+    if (!vouch_test_slow_mode())
+        cr_assert_gt(rpc_stats(&stage).takeovers, 0);
+    close_both();
+}
+
 /* ---- staying ---- */
 
 /* A worker has come to stay with the client's connection, and sleeps there. */
