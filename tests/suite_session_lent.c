@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bodies that are lent to a session: sent from where they are, and copied at the latest when whoever
- * lends them wants them back. Whatever is sent when, the bytes are those of session_call and
- * session_reply.
+ * Bodies that are lent to a session: sent from where they are, and copied at the latest when
+ * whoever lends them wants them back. Whatever is sent when, the bytes are those of session_call
+ * and session_reply.
  */
 #include "rpc/session.h"
 
@@ -193,8 +193,9 @@ Test(session_lent, what_could_not_be_sent_is_kept) {
     size_t small = wire_size_of(false);
     size_t both = wire_size_of(true);
     size_t head = both - BODY; /* of both: where the lent bytes begin */
-    const size_t at[] = {0,        1,        small - 1, small,        small + 1, head - 1, head,
-                         head + 1, head + BODY / 2,     both - 1, both,      both + 1, both + 5};
+    const size_t at[] = {0,        1,        small - 1, small,           small + 1,
+                         head - 1, head,     head + 1,  head + BODY / 2, both - 1,
+                         both,     both + 1, both + 5};
     for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++)
         check_kept(at[i], 8);
 }

@@ -418,8 +418,8 @@ Test(chunk, memory_at_most_doubles_with_what_has_come) {
     end();
 }
 
-/* The whole of a chunk of zeros, header in the same read as what fits of its body. Returns how often
- * the bytes held were moved. */
+/* The whole of a chunk of zeros, header in the same read as what fits of its body. Returns how
+ * often the bytes held were moved. */
 static unsigned put_large(size_t size) {
     static uint8_t bytes[2 * MIB];
     uint8_t *at = bytes;

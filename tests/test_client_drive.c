@@ -379,9 +379,8 @@ Test(client_drive, half_a_reply_keeps_while_nobody_reads) {
 Test(client_drive, a_server_that_takes_nothing_is_given_up_at_the_stall_timeout) {
     support_baseline_begin();
     int fd;
-    struct vouch_client_options options = {VOUCH_OPTIONS(options),
-                                           .stall_timeout = VOUCH_MILLISECONDS(20),
-                                           .send_buffer_max = 1};
+    struct vouch_client_options options = {
+        VOUCH_OPTIONS(options), .stall_timeout = VOUCH_MILLISECONDS(20), .send_buffer_max = 1};
     client = rpc_raw_client(&fd, &options);
     static char data[2000000];
     int64_t begun = vouch_now();
@@ -477,8 +476,8 @@ Test(client_drive, statistics_may_be_asked_for_while_others_wait) {
     open_polling(VOUCH_POLLING_ALWAYS);
     for (int i = 0; i < 2; i++)
         many[i].thread = support_thread_start(call_many, &many[i]);
-    RPC_EVENTUALLY((vouch_client_get_stats(client, &stats), stats.polling.paid > 0 &&
-                                                                stats.replies >= 200));
+    RPC_EVENTUALLY(
+        (vouch_client_get_stats(client, &stats), stats.polling.paid > 0 && stats.replies >= 200));
     for (int i = 0; i < 2; i++)
         support_thread_join(many[i].thread);
     close_both();
@@ -548,7 +547,8 @@ Test(client_drive, a_nap_does_not_hold_up_a_close) {
     close_both();
 }
 
-/* More than the socket takes, from a thread that does not drive, while the driver can't be woken. */
+/* More than the socket takes, from a thread that does not drive, while the driver can't be woken.
+ */
 Test(client_drive, a_nap_does_not_hold_up_a_large_request) {
     static uint8_t data[3000000];
     struct rpc_caller caller;

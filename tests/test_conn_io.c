@@ -548,8 +548,7 @@ Test(conn_io, reading_waits_on_after_a_nap) {
 static size_t send_room(void) {
     int value = 0;
     socklen_t size = sizeof(value);
-    cr_assert_eq(
-        getsockopt(vouch_conn_get_fd(conns[0]), SOL_SOCKET, SO_SNDBUF, &value, &size), 0);
+    cr_assert_eq(getsockopt(vouch_conn_get_fd(conns[0]), SOL_SOCKET, SO_SNDBUF, &value, &size), 0);
     return (size_t)value;
 }
 

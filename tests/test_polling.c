@@ -80,7 +80,7 @@ Test(polling, options_at_their_bounds_and_one_past) {
     cr_assert_not(polling_options_valid(VOUCH_POLLING_ALWAYS, VOUCH_POLLING_BUDGET_BOUND + 1));
     cr_assert_not(polling_options_valid(VOUCH_POLLING_ADAPTIVE, -1));
     cr_assert_not(polling_options_valid((enum vouch_polling)(VOUCH_POLLING_ALWAYS + 1), 0));
-    cr_assert_not(polling_options_valid((enum vouch_polling)-1, 0));
+    cr_assert_not(polling_options_valid((enum vouch_polling) - 1, 0));
     support_baseline_end();
 }
 

@@ -78,8 +78,8 @@ static void call_often(unsigned rounds, const char *method) {
 }
 
 static void send_call(int fd, uint32_t id, const char *method, const char *data) {
-    rpc_raw_send(fd, &(struct rpc_message){.id = id, .method = method, .data = data,
-                                           .size = strlen(data)});
+    rpc_raw_send(
+        fd, &(struct rpc_message){.id = id, .method = method, .data = data, .size = strlen(data)});
 }
 
 static void expect_reply(int fd, uint32_t id, const char *data) {
@@ -114,8 +114,10 @@ static void send_calls(int fd, uint32_t first_id, const char *const *data, size_
     size_t size = 0;
     cr_assert_leq(count, 8);
     for (size_t i = 0; i < count; i++)
-        size += rpc_encode(&(struct rpc_message){.id = first_id + (uint32_t)i, .method = "flip",
-                                                 .data = data[i], .size = strlen(data[i])},
+        size += rpc_encode(&(struct rpc_message){.id = first_id + (uint32_t)i,
+                                                 .method = "flip",
+                                                 .data = data[i],
+                                                 .size = strlen(data[i])},
                            bytes + size, sizeof(bytes) - size);
     cr_assert(rpc_raw_write(fd, bytes, size));
 }
@@ -183,7 +185,8 @@ Test(server_read, a_method_earns_its_good_name_by_calls) {
     close_both();
 }
 
-/* The worker that was left behind does not touch the connection any more, whatever happens to it. */
+/* The worker that was left behind does not touch the connection any more, whatever happens to it.
+ */
 Test(server_read, the_connection_may_end_while_a_presumed_call_blocks) {
     open_with(4);
     static const char *const calls[] = {"one", "two", "block"};
@@ -245,7 +248,7 @@ Test(server_read, large_answers_of_a_quick_method_are_not_slow) {
     for (unsigned i = 0; i < rounds; i++)
         call_large();
     cr_assert_leq(rpc_stats(&stage).takeovers, rounds / 10); /* the system takes the core away */
-    if (!vouch_test_slow_mode() && pool_recycles()) /* else memcpy is slow */
+    if (!vouch_test_slow_mode() && pool_recycles())          /* else memcpy is slow */
         RPC_EVENTUALLY((call_large(), method_is_quick(method_of("echo"))));
     close_both();
 }
@@ -498,7 +501,7 @@ Test(server_read, options_of_polling_at_their_bounds_and_one_past) {
     check_options(VOUCH_POLLING_ADAPTIVE, VOUCH_POLLING_BUDGET_BOUND + 1, -EINVAL);
     check_options(VOUCH_POLLING_ADAPTIVE, -1, -EINVAL);
     check_options((enum vouch_polling)(VOUCH_POLLING_ALWAYS + 1), 0, -EINVAL);
-    check_options((enum vouch_polling)-1, 0, -EINVAL);
+    check_options((enum vouch_polling) - 1, 0, -EINVAL);
     support_baseline_end();
 }
 
