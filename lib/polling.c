@@ -88,9 +88,10 @@ static bool polls_now(struct polling *p, int64_t now) {
         return p->mode == VOUCH_POLLING_ALWAYS;
     if (p->hopeless)
         return false;
-    if (p->skip > 0)
-        p->skip--;
-    return p->skip == 0 && enter(p, now);
+    if (p->skip == 0)
+        return enter(p, now);
+    p->skip--;
+    return false;
 }
 
 bool polling_begin(struct polling *p, int64_t now) {

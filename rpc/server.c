@@ -36,7 +36,8 @@ static bool options_valid(const struct vouch_server_options *o) {
            o->workers_per_uid <= VOUCH_SERVER_WORKERS_BOUND && o->stall_timeout >= 0 &&
            o->frame_timeout >= 0 && o->drain_timeout >= 0 &&
            o->interceptor_count <= SERVER_INTERCEPTORS_MAX &&
-           (o->interceptor_count == 0 || o->interceptors);
+           (o->interceptor_count == 0 || o->interceptors) &&
+           polling_options_valid(o->polling, o->polling_budget);
 }
 
 static struct session_limits limits_of(const struct vouch_server_options *o) {

@@ -418,6 +418,127 @@ Test(chunk, memory_at_most_doubles_with_what_has_come) {
     end();
 }
 
+/* The whole of a chunk of zeros, header in the same read as what fits of its body. Returns how
+ * often the bytes held were moved. */
+static unsigned put_large(size_t size) {
+    static uint8_t bytes[2 * MIB];
+    uint8_t *at = bytes;
+    size_t left = vouch_chunk_encode_header(size, bytes) + size;
+    const uint8_t *buffer = NULL;
+    unsigned moves = 0;
+    cr_assert_leq(left, sizeof(bytes));
+    while (left > 0) {
+        size_t taken = put(at, left);
+        at += taken;
+        left -= taken;
+        moves += buffer && decoder->buffer->data != buffer;
+        buffer = decoder->buffer->data;
+    }
+    struct vouch_chunk chunk;
+    cr_assert_eq(vouch_chunk_decoder_next(decoder, &chunk), 1);
+    cr_assert_eq(chunk.size, size);
+    vouch_buffer_unref(chunk.buffer);
+    expect_nothing();
+    return moves;
+}
+
+static size_t room_for_the_next(void) {
+    uint8_t *space;
+    size_t room;
+    cr_assert_eq(vouch_chunk_decoder_space(decoder, &space, &room), 0);
+    vouch_chunk_decoder_commit(decoder, 0);
+    return room;
+}
+
+Test(chunk, a_large_one_is_read_to_where_it_stays_after_another) {
+    begin(0, 0);
+    cr_assert_gt(put_large(MIB), 0, "a fresh stream is believed nothing");
+    for (int i = 0; i < 3; i++) {
+        cr_assert_geq(room_for_the_next(), MIB + VOUCH_CHUNK_HEADER_MAX);
+        cr_assert_eq(put_large(MIB), 0);
+    }
+    end();
+}
+
+/* Also when its length comes alone, as from peers that send it first. */
+Test(chunk, a_large_one_in_pieces_is_not_moved_after_another) {
+    static uint8_t bytes[64 * KIB];
+    begin(0, 0);
+    put_large(MIB);
+    put_header(MIB);
+    expect_nothing();
+    const uint8_t *begun = decoder->buffer->data;
+    for (size_t left = MIB; left > 0;)
+        left -= put(bytes, left < sizeof(bytes) ? left : sizeof(bytes));
+    struct vouch_chunk chunk;
+    cr_assert_eq(vouch_chunk_decoder_next(decoder, &chunk), 1);
+    cr_assert_eq(chunk.buffer->data, begun);
+    vouch_buffer_unref(chunk.buffer);
+    end();
+}
+
+Test(chunk, the_belief_halves_with_every_smaller_one) {
+    begin(0, 0);
+    put_large(MIB);
+    for (size_t proven = MIB; proven > 64 * KIB; proven /= 2) {
+        cr_assert_eq(decoder->proven, proven);
+        cr_assert_geq(room_for_the_next(), proven);
+        cr_assert_lt(room_for_the_next(), 2 * proven);
+        PUT("\x04yo");
+        expect_text("yo");
+    }
+    cr_assert_eq(decoder->proven, 0);
+    cr_assert_leq(room_for_the_next(), 64 * KIB);
+    cr_assert_gt(put_large(MIB), 0);
+    end();
+}
+
+Test(chunk, more_than_half_of_the_belief_renews_it) {
+    begin(0, 0);
+    put_large(MIB);
+    put_large(MIB / 2 + 1);
+    cr_assert_eq(decoder->proven, MIB / 2 + 1);
+    put_large(MIB / 4);
+    cr_assert_eq(decoder->proven, MIB / 4);
+    put_large(64 * KIB);
+    cr_assert_eq(decoder->proven, MIB / 8, "that is none of the large ones");
+    put_large(64 * KIB + 1);
+    cr_assert_eq(decoder->proven, 64 * KIB + 1 > MIB / 16 ? 64 * KIB + 1 : MIB / 16);
+    end();
+}
+
+/* Who has sent one large chunk may make us hold as much again with a promise, not more. */
+Test(chunk, a_promise_after_a_large_chunk_takes_about_as_much) {
+    begin(VOUCH_CHUNK_SIZE_BOUND, 0);
+    put_large(MIB);
+    put_header(VOUCH_CHUNK_SIZE_BOUND);
+    put_body('x', 1);
+    expect_nothing();
+    cr_assert_leq(bytes_out(), MIB + MIB / 2);
+    cr_assert_leq(room_for_the_next(), MIB + MIB / 2);
+    cr_assert_leq(bytes_out(), MIB + MIB / 2);
+    end();
+}
+
+Test(chunk, an_oversize_one_proves_nothing) {
+    static uint8_t bytes[64 * KIB];
+    begin(KIB, MIB);
+    put_header(MIB);
+    struct vouch_chunk chunk;
+    unsigned taken = 0;
+    for (size_t left = MIB; left > 0;) {
+        left -= put(bytes, left < sizeof(bytes) ? left : sizeof(bytes));
+        while (vouch_chunk_decoder_next(decoder, &chunk) == 1) {
+            cr_assert_eq(chunk.oversize, MIB);
+            vouch_buffer_unref(chunk.buffer);
+            taken++;
+        }
+    }
+    cr_assert_eq(taken, 1);
+    cr_assert_eq(decoder->proven, 0);
+    end();
+}
+
 Test(chunk, reads_get_larger_while_they_are_filled_and_smaller_again) {
     static uint8_t zeros[64 * 1024]; /* empty chunks */
     begin(0, 0);

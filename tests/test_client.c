@@ -64,6 +64,11 @@ Test(client, options_at_their_bounds_and_one_past) {
     CHECK_OPTION(-EINVAL, .reconnect_min = -1);
     CHECK_OPTION(-EINVAL, .reconnect_max = -1);
     CHECK_OPTION(-EINVAL, .reconnect = true);
+    CHECK_OPTION(0, .polling = VOUCH_POLLING_ALWAYS, .polling_budget = VOUCH_POLLING_BUDGET_BOUND);
+    CHECK_OPTION(-EINVAL, .polling_budget = VOUCH_POLLING_BUDGET_BOUND + 1);
+    CHECK_OPTION(-EINVAL, .polling_budget = -1);
+    CHECK_OPTION(-EINVAL, .polling = (enum vouch_polling)(VOUCH_POLLING_ALWAYS + 1));
+    CHECK_OPTION(-EINVAL, .polling = (enum vouch_polling) - 1);
     CHECK_OPTION(0, .call_timeout = VOUCH_FOREVER, .frame_timeout = VOUCH_FOREVER,
                  .stall_timeout = VOUCH_FOREVER);
     cr_assert_eq(vouch_client_new(NULL, NULL, &client), -EINVAL);

@@ -842,3 +842,114 @@ Test(client_call, nothing_where_something_is_needed) {
     rpc_check_call(client, "echo", "", 0, "");
     close_both();
 }
+
+/* ---- calls that leave together ---- */
+
+static const struct vouch_call_options more = {VOUCH_OPTIONS(more), .more = true};
+
+/* A server made by hand, so that it is seen what has been sent. */
+static int open_by_hand(void) {
+    int fd;
+    support_baseline_begin();
+    client = rpc_raw_client(&fd, NULL);
+    return fd;
+}
+
+static void answer(int fd, uint32_t id) {
+    struct rpc_received call;
+    rpc_raw_expect(fd, &call);
+    cr_assert_eq(call.envelope.id, id);
+    rpc_received_free(&call);
+    rpc_raw_send(fd, &(struct rpc_message){.id = id});
+}
+
+static void close_by_hand(int fd) {
+    vouch_client_free(client);
+    close(fd);
+    support_baseline_end();
+}
+
+Test(client_call, calls_that_say_that_more_follow_leave_with_the_next_that_does_not) {
+    struct rpc_outcome outcomes[4];
+    int fd = open_by_hand();
+    for (int i = 0; i < 3; i++)
+        rpc_call_async(client, "m", "", &more, &outcomes[i], NULL);
+    cr_assert_not(rpc_raw_readable(fd));
+    rpc_call_async(client, "m", "", NULL, &outcomes[3], NULL);
+    cr_assert(rpc_raw_readable(fd));
+    for (uint32_t id = 1; id <= 4; id++)
+        answer(fd, id);
+    rpc_wait_callbacks(client, 4);
+    for (int i = 0; i < 4; i++)
+        cr_assert_eq(outcomes[i].result, 0);
+    close_by_hand(fd);
+}
+
+Test(client_call, calls_that_say_that_more_follow_leave_when_they_are_waited_for) {
+    struct rpc_outcome outcome;
+    int fd = open_by_hand();
+    rpc_call_async(client, "m", "", &more, &outcome, NULL);
+    cr_assert_not(rpc_raw_readable(fd));
+    cr_assert_eq(vouch_client_wait(client, vouch_deadline_in(VOUCH_MILLISECONDS(1))), -ETIMEDOUT);
+    cr_assert(rpc_raw_readable(fd));
+    answer(fd, 1);
+    rpc_wait_callbacks(client, 1);
+    cr_assert_eq(outcome.result, 0);
+    close_by_hand(fd);
+}
+
+Test(client_call, calls_that_say_that_more_follow_leave_when_the_client_is_driven) {
+    struct rpc_outcome outcome;
+    int fd = open_by_hand();
+    rpc_call_async(client, "m", "", &more, &outcome, NULL);
+    cr_assert_not(rpc_raw_readable(fd));
+    cr_assert_eq(vouch_client_process(client), 0);
+    cr_assert(rpc_raw_readable(fd));
+    answer(fd, 1);
+    rpc_wait_callbacks(client, 1);
+    cr_assert_eq(outcome.result, 0);
+    close_by_hand(fd);
+}
+
+static void *answer_two(void *context) {
+    int fd = *(int *)context;
+    answer(fd, 1);
+    answer(fd, 2);
+    return NULL;
+}
+
+/* One that waits for its answer has nothing to follow. */
+Test(client_call, a_blocking_call_takes_those_with_it_that_waited) {
+    struct rpc_outcome outcome;
+    int fd = open_by_hand();
+    rpc_call_async(client, "m", "", &more, &outcome, NULL);
+    cr_assert_not(rpc_raw_readable(fd));
+    pthread_t thread = support_thread_start(answer_two, &fd);
+    rpc_check_call_options(client, "m", "", &more, 0);
+    support_thread_join(thread);
+    if (atomic_load(&outcome.callbacks) == 0)
+        rpc_wait_callbacks(client, 1);
+    cr_assert_eq(outcome.result, 0);
+    close_by_hand(fd);
+}
+
+Test(client_call, calls_do_not_wait_for_more_when_they_are_much) {
+    enum { ROOM = 32 * 1024, BODY = 1000, MOST = ROOM / BODY + 2 };
+    static struct rpc_outcome outcomes[MOST];
+    static char data[BODY];
+    int fd = open_by_hand();
+    unsigned calls = 0;
+    memset(outcomes, 0, sizeof(outcomes));
+    while (!rpc_raw_readable(fd)) {
+        cr_assert_lt(calls, MOST);
+        cr_assert_eq(vouch_client_call_async(client, "m", data, sizeof(data), &more,
+                                             rpc_outcome_callback, &outcomes[calls], NULL),
+                     0);
+        calls++;
+    }
+    cr_assert_geq(calls, ROOM / (BODY + ENVELOPE_HEADROOM));
+    for (uint32_t id = 1; id <= calls; id++)
+        answer(fd, id);
+    rpc_wait_callbacks(client, calls);
+    close_by_hand(fd);
+}

@@ -2,6 +2,7 @@
 /* How a client's bytes move: who polls, who sleeps, and the client in a loop of the host's. */
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -389,4 +390,223 @@ Test(client_drive, a_server_that_takes_nothing_is_given_up_at_the_stall_timeout)
     vouch_client_free(client);
     close(fd);
     support_baseline_end();
+}
+
+/* ---- polling, and sleeping in recv ---- */
+
+static void open_polling(enum vouch_polling polling) {
+    struct vouch_client_options options = {VOUCH_OPTIONS(options), .polling = polling};
+    support_baseline_begin();
+    rpc_stage_open(&stage, NULL);
+    client = rpc_stage_client(&stage, &options);
+}
+
+static struct vouch_polling_stats polling_stats(void) {
+    struct vouch_client_stats stats;
+    vouch_client_get_stats(client, &stats);
+    return stats.polling;
+}
+
+Test(client_drive, how_replies_were_waited_for_is_counted) {
+    open_polling(VOUCH_POLLING_OFF);
+    for (int i = 0; i < 10; i++)
+        rpc_check_call(client, "quick", "", 0, "");
+    struct vouch_polling_stats stats = polling_stats();
+    cr_assert_eq(stats.paid, 0);
+    cr_assert_eq(stats.unpaid, 0);
+    cr_assert_geq(stats.sleeps, 10);
+    close_both();
+
+    open_polling(VOUCH_POLLING_ALWAYS);
+    for (int i = 0; i < 10; i++)
+        rpc_check_call(client, "quick", "", 0, "");
+    stats = polling_stats();
+    cr_assert_geq(stats.paid + stats.unpaid, 10);
+    cr_assert_eq(stats.sleeps, 0);
+    close_both();
+}
+
+struct many {
+    pthread_t thread;
+    unsigned rounds, ended;
+};
+
+static void *call_many(void *context) {
+    struct many *many = context;
+    for (unsigned i = 0; i < many->rounds; i++) {
+        char text[16];
+        snprintf(text, sizeof(text), "%u", i);
+        rpc_check_call(client, i % 2 ? "echo" : "quick", text, 0, text);
+        many->ended++;
+    }
+    return NULL;
+}
+
+static void check_threads(unsigned count, unsigned rounds, enum vouch_polling polling) {
+    struct many many[16] = {{.rounds = 0}};
+    open_polling(polling);
+    for (unsigned i = 0; i < count; i++) {
+        many[i].rounds = rounds + i; /* so that they do not stop together */
+        many[i].thread = support_thread_start(call_many, &many[i]);
+    }
+    uint64_t calls = 0;
+    for (unsigned i = 0; i < count; i++) {
+        support_thread_join(many[i].thread);
+        cr_assert_eq(many[i].ended, many[i].rounds);
+        calls += many[i].rounds;
+    }
+    struct vouch_client_stats stats;
+    vouch_client_get_stats(client, &stats);
+    cr_assert_eq(stats.calls, calls);
+    cr_assert_eq(stats.replies, calls);
+    cr_assert_eq(stats.in_flight, 0);
+    close_both();
+}
+
+Test(client_drive, calls_of_eight_threads_all_end_however_they_wait) {
+    const unsigned rounds = VOUCH_TEST_ROUNDS(2000, 150);
+    check_threads(8, rounds, VOUCH_POLLING_ADAPTIVE);
+    check_threads(8, rounds, VOUCH_POLLING_OFF);
+    check_threads(8, rounds, VOUCH_POLLING_ALWAYS);
+}
+
+Test(client_drive, statistics_may_be_asked_for_while_others_wait) {
+    struct many many[2] = {{.rounds = VOUCH_TEST_ROUNDS(2000, 200)}, {.rounds = 200}};
+    struct vouch_client_stats stats;
+    open_polling(VOUCH_POLLING_ALWAYS);
+    for (int i = 0; i < 2; i++)
+        many[i].thread = support_thread_start(call_many, &many[i]);
+    RPC_EVENTUALLY(
+        (vouch_client_get_stats(client, &stats), stats.polling.paid > 0 && stats.replies >= 200));
+    for (int i = 0; i < 2; i++)
+        support_thread_join(many[i].thread);
+    close_both();
+}
+
+/* Who has ended may have been told to drive in the same moment: somebody else has to. */
+Test(client_drive, calls_of_sixteen_threads_that_come_and_go_all_end) {
+    for (unsigned round = 0; round < VOUCH_TEST_ROUNDS(60, 8); round++)
+        check_threads(16, 10, round % 2 ? VOUCH_POLLING_OFF : VOUCH_POLLING_ADAPTIVE);
+}
+
+/* A blocking call that is known to sleep in recv again and again. */
+static void start_napping(struct rpc_caller *caller) {
+    static const struct vouch_call_options forever = {VOUCH_OPTIONS(forever),
+                                                      .timeout = VOUCH_FOREVER};
+    open_polling(VOUCH_POLLING_OFF);
+    unsigned entered = stage.entered.count;
+    rpc_caller_start(caller, client, "keep", &forever);
+    rpc_latch_wait(&stage.entered, entered + 1);
+}
+
+static void end_napping(struct rpc_caller *caller) {
+    cr_assert_eq(vouch_call_reply(stage.kept[0], "", 0), 0);
+    cr_assert_eq(rpc_caller_join(caller), 0);
+    close_both();
+}
+
+Test(client_drive, a_nap_does_not_hold_up_the_deadline_of_an_asynchronous_call) {
+    struct rpc_caller caller;
+    struct rpc_outcome outcome;
+    const struct vouch_call_options brief = {VOUCH_OPTIONS(brief),
+                                             .timeout = VOUCH_MILLISECONDS(5)};
+    start_napping(&caller);
+    int64_t begun = vouch_now();
+    rpc_call_async(client, "block", "", &brief, &outcome, NULL);
+    rpc_wait_callbacks(client, 1);
+    cr_assert_eq(outcome.result, -ETIMEDOUT);
+    cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
+    rpc_latch_raise(&stage.go);
+    end_napping(&caller);
+}
+
+/* Nobody waits for callbacks but the napping one, who lets the call expire. */
+Test(client_drive, an_asynchronous_call_ends_though_only_a_napping_thread_drives) {
+    struct rpc_caller caller;
+    struct rpc_outcome outcome;
+    const struct vouch_call_options brief = {VOUCH_OPTIONS(brief),
+                                             .timeout = VOUCH_MILLISECONDS(5)};
+    start_napping(&caller);
+    rpc_call_async(client, "block", "", &brief, &outcome, NULL);
+    struct vouch_client_stats stats;
+    RPC_EVENTUALLY((vouch_client_get_stats(client, &stats), stats.in_flight == 1));
+    cr_assert_eq(vouch_client_process(client), 1);
+    cr_assert_eq(outcome.result, -ETIMEDOUT);
+    rpc_latch_raise(&stage.go);
+    end_napping(&caller);
+}
+
+Test(client_drive, a_nap_does_not_hold_up_a_close) {
+    struct rpc_caller caller;
+    start_napping(&caller);
+    int64_t begun = vouch_now();
+    vouch_client_close(client);
+    cr_assert_eq(rpc_caller_join(&caller), -ESHUTDOWN);
+    cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
+    (void)vouch_call_reply(stage.kept[0], "", 0);
+    close_both();
+}
+
+/* More than the socket takes, from a thread that does not drive, while the driver can't be woken.
+ */
+Test(client_drive, a_nap_does_not_hold_up_a_large_request) {
+    static uint8_t data[3000000];
+    struct rpc_caller caller;
+    start_napping(&caller);
+    int64_t begun = vouch_now();
+    for (int i = 0; i < 5; i++) {
+        struct vouch_reply reply;
+        cr_assert_eq(vouch_client_call(client, "echo", data, sizeof(data), NULL, &reply, NULL), 0);
+        cr_assert_eq(reply.size, sizeof(data));
+        vouch_reply_release(&reply);
+    }
+    cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
+    end_napping(&caller);
+}
+
+/* The same without a larger buffer, and asynchronous: the driver has to send it. */
+Test(client_drive, a_nap_does_not_hold_up_a_large_asynchronous_request) {
+    static uint8_t data[3000000];
+    struct rpc_caller caller;
+    struct vouch_client_options options = {VOUCH_OPTIONS(options), .polling = VOUCH_POLLING_OFF,
+                                           .send_buffer_max = 1};
+    struct rpc_outcome outcome = {0};
+    support_baseline_begin();
+    rpc_stage_open(&stage, NULL);
+    client = rpc_stage_client(&stage, &options);
+    rpc_caller_start(&caller, client, "keep", NULL);
+    rpc_latch_wait(&stage.entered, 1);
+    cr_assert_eq(vouch_client_call_async(client, "echo", data, sizeof(data), NULL,
+                                         rpc_outcome_callback, &outcome, NULL),
+                 0);
+    RPC_EVENTUALLY((vouch_client_process(client), atomic_load(&outcome.callbacks) == 1));
+    cr_assert_eq(outcome.result, 0);
+    cr_assert_eq(outcome.size, sizeof(data));
+    end_napping(&caller);
+}
+
+static void *call_large(void *context) {
+    static uint8_t data[1000000];
+    (void)context;
+    for (unsigned i = 0; i < VOUCH_TEST_ROUNDS(20, 5); i++)
+        cr_assert_eq(vouch_client_call(client, "echo", data, sizeof(data), NULL, NULL, NULL), 0);
+    return NULL;
+}
+
+Test(client_drive, large_and_small_requests_of_many_threads_pass_a_nap) {
+    struct rpc_caller caller;
+    struct many many[4] = {{.rounds = 0}};
+    pthread_t large[4];
+    start_napping(&caller);
+    for (int i = 0; i < 4; i++) {
+        many[i].rounds = VOUCH_TEST_ROUNDS(500, 50);
+        large[i] = support_thread_start(call_large, NULL);
+        many[i].thread = support_thread_start(call_many, &many[i]);
+    }
+    for (int i = 0; i < 4; i++) {
+        support_thread_join(large[i]);
+        support_thread_join(many[i].thread);
+        cr_assert_eq(many[i].ended, many[i].rounds);
+    }
+    end_napping(&caller);
 }

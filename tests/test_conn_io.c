@@ -465,3 +465,116 @@ Test(conn_io, waiting_ends_when_this_side_closes) {
     support_thread_join(thread);
     free_pair();
 }
+
+/* ---- naps ---- */
+
+Test(conn_io, a_nap_ends_with_what_is_there) {
+    char bytes[16];
+    pair();
+    cr_assert_eq(vouch_conn_write(conns[0], "hello", 5), 0);
+    int64_t begun = vouch_now();
+    cr_assert_eq(conn_recv_nap(conns[1], bytes, 2), 2);
+    cr_assert_eq(conn_recv_nap(conns[1], bytes + 2, sizeof(bytes) - 2), 3);
+    cr_assert_arr_eq(bytes, "hello", 5);
+    cr_assert_eq(vouch_conn_shutdown_write(conns[0]), 0);
+    cr_assert_eq(conn_recv_nap(conns[1], bytes, sizeof(bytes)), 0);
+    cr_assert_lt(vouch_now() - begun, FAR_BELOW);
+    free_pair();
+}
+
+Test(conn_io, a_nap_without_bytes_is_short) {
+    char bytes[16];
+    pair();
+    int64_t begun = vouch_now();
+    cr_assert_eq(conn_recv_nap(conns[1], bytes, sizeof(bytes)), -EAGAIN);
+    int64_t elapsed = vouch_now() - begun;
+    cr_assert_geq(elapsed, CONN_NAP / 2, "it did sleep");
+    cr_assert_lt(elapsed, FAR_BELOW);
+    free_pair();
+}
+
+static void *write_byte(void *conn) {
+    return vouch_conn_write(conn, "x", 1) < 0 ? "write failed" : NULL;
+}
+
+Test(conn_io, bytes_end_a_nap) {
+    char byte;
+    ssize_t got;
+    pair();
+    pthread_t thread = support_thread_start(write_byte, conns[0]);
+    int64_t give_up = vouch_deadline_in(LONG);
+    while ((got = conn_recv_nap(conns[1], &byte, 1)) == -EAGAIN)
+        cr_assert_lt(vouch_now(), give_up);
+    cr_assert_eq(got, 1);
+    cr_assert_eq(byte, 'x');
+    cr_assert_null(support_thread_join(thread));
+    free_pair();
+}
+
+Test(conn_io, a_close_ends_naps) {
+    char byte;
+    ssize_t got;
+    pair();
+    int64_t begun = vouch_now();
+    pthread_t thread = support_thread_start(close_conn, conns[1]);
+    while ((got = conn_recv_nap(conns[1], &byte, 1)) == -EAGAIN)
+        cr_assert_lt(vouch_now() - begun, LONG);
+    cr_assert_eq(got, -ESHUTDOWN);
+    cr_assert_eq(conn_recv_nap(conns[1], &byte, 1), -ESHUTDOWN);
+    cr_assert_lt(vouch_now() - begun, FAR_BELOW);
+    support_thread_join(thread);
+    free_pair();
+}
+
+/* The timeout that the socket has from then on is nobody else's. */
+Test(conn_io, reading_waits_on_after_a_nap) {
+    char bytes[8];
+    pair();
+    cr_assert_eq(conn_recv_nap(conns[1], bytes, sizeof(bytes)), -EAGAIN);
+    cr_assert_eq(vouch_conn_set_timeout(conns[1], VOUCH_READ, 3 * CONN_NAP), 0);
+    int64_t begun = vouch_now();
+    cr_assert_eq(vouch_conn_read(conns[1], bytes, sizeof(bytes)), -ETIMEDOUT);
+    cr_assert_geq(vouch_now() - begun, 2 * CONN_NAP);
+    cr_assert_eq(vouch_conn_set_timeout(conns[1], VOUCH_READ, VOUCH_FOREVER), 0);
+    pthread_t thread = support_thread_start(write_slowly, conns[0]);
+    cr_assert_eq(vouch_conn_read_exactly(conns[1], bytes, 6), 0);
+    cr_assert_arr_eq(bytes, "abcdef", 6);
+    cr_assert_null(support_thread_join(thread));
+    free_pair();
+}
+
+/* ---- room for sending ---- */
+
+static size_t send_room(void) {
+    int value = 0;
+    socklen_t size = sizeof(value);
+    cr_assert_eq(getsockopt(vouch_conn_get_fd(conns[0]), SOL_SOCKET, SO_SNDBUF, &value, &size), 0);
+    return (size_t)value;
+}
+
+Test(conn_io, the_room_for_sending_grows_up_to_its_maximum) {
+    const size_t kib = 1024, max = 384 * kib;
+    pair();
+    size_t before = send_room();
+    cr_assert_not(conn_grow_send_room(conns[0], 1000 * kib, 128 * kib - 1), "not for so little");
+    cr_assert_eq(send_room(), before);
+    cr_assert(conn_grow_send_room(conns[0], 250 * kib, max));
+    size_t grown = send_room();
+    cr_assert_geq(grown, 250 * kib);
+    cr_assert_not(conn_grow_send_room(conns[0], 250 * kib, max), "it has been asked for");
+    cr_assert_not(conn_grow_send_room(conns[0], 100 * kib, max));
+    cr_assert_not(conn_grow_send_room(conns[0], 1000 * kib, max));
+    cr_assert_eq(send_room(), grown);
+    free_pair();
+}
+
+Test(conn_io, the_maximum_of_the_room_for_sending_may_be_raised) {
+    const size_t kib = 1024;
+    pair();
+    cr_assert(conn_grow_send_room(conns[0], 4000 * kib, 128 * kib), "at the minimum");
+    cr_assert_eq(conns[0]->send_room, 128 * kib);
+    cr_assert_not(conn_grow_send_room(conns[0], 4000 * kib, 128 * kib));
+    cr_assert(conn_grow_send_room(conns[0], 4000 * kib, 200 * kib));
+    cr_assert_eq(conns[0]->send_room, 200 * kib, "never more than the maximum");
+    free_pair();
+}

@@ -615,3 +615,50 @@ Test(envelope, recorded_proto_calls) {
 Test(envelope, recorded_json_calls) {
     check_vectors("json-rpc.jsonl", 27);
 }
+
+/* ---- before a body that is somewhere else ---- */
+
+static void check_before(const struct envelope *e, size_t body_size) {
+    static uint8_t body[300000];
+    struct vouch_buffer *whole, *head;
+    cr_assert_leq(body_size, sizeof(body));
+    memset(body, 'b', body_size);
+    cr_assert_eq(session_buffer(pool, body_size, &whole), 0);
+    if (body_size > 0)
+        memcpy(whole->data, body, body_size);
+    whole->size = body_size;
+    envelope_wrap(whole, e);
+    cr_assert_eq(session_buffer(pool, 0, &head), 0);
+    envelope_wrap_before(head, e, body_size);
+    cr_assert_eq(head->size + body_size, whole->size);
+    cr_assert_arr_eq(head->data, whole->data, head->size);
+    cr_assert_eq(memcmp(body, whole->data + head->size, body_size), 0);
+    cr_assert_geq(head->capacity, head->size);
+    vouch_buffer_unref(whole);
+    vouch_buffer_unref(head);
+}
+
+Test(envelope, what_comes_before_a_body_is_the_same_as_around_it) {
+    static const size_t sizes[] = {0, 1, 63, 64, 127, 128, 8191, 8192, 16383, 16384, 300000};
+    static char method[ENVELOPE_METHOD_MAX];
+    memset(method, 'm', sizeof(method));
+    const struct envelope envelopes[] = {
+        {.id = 1},
+        {.id = 7, .expires = 5, .method = "/m", .method_size = 2},
+        {.id = UINT32_MAX, .expires = INT64_MAX, .method = method, .method_size = sizeof(method)},
+        {.id = UINT32_MAX,
+         .expires = -1,
+         .method = method,
+         .method_size = sizeof(method),
+         .client_features = UINT64_MAX,
+         .server_features = UINT64_MAX,
+         .control = UINT32_MAX,
+         .max_message = UINT64_MAX},
+        {.id = 300, .expires = 1, .client_features = 7, .max_message = 4096},
+    };
+    begin();
+    for (size_t i = 0; i < sizeof(envelopes) / sizeof(envelopes[0]); i++)
+        for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++)
+            check_before(&envelopes[i], sizes[k]);
+    end();
+}

@@ -267,6 +267,91 @@ Test(method, calls_and_errors_are_counted) {
     end();
 }
 
+/* ---- which are quick ---- */
+
+static struct method *begin_one(void) {
+    begin();
+    cr_assert_eq(add("/a"), 0);
+    return find("/a");
+}
+
+static void run(struct method *method, unsigned times, int64_t elapsed) {
+    for (unsigned i = 0; i < times; i++)
+        method_ran(method, elapsed);
+}
+
+/* Short runs until it counts as quick. */
+static unsigned runs_to_quick(struct method *method) {
+    unsigned runs = 0;
+    for (; !method_is_quick(method); runs++) {
+        cr_assert_lt(runs, 1u << 28);
+        method_ran(method, 1);
+    }
+    return runs;
+}
+
+Test(method, short_runs_make_it_quick) {
+    struct method *method = begin_one();
+    cr_assert_not(method_is_quick(method));
+    run(method, METHOD_FAST_RUNS - 1, METHOD_FAST_TIME);
+    cr_assert_not(method_is_quick(method));
+    method_ran(method, METHOD_FAST_TIME);
+    cr_assert(method_is_quick(method));
+    end();
+}
+
+Test(method, long_runs_never_do) {
+    struct method *method = begin_one();
+    run(method, 1000, METHOD_FAST_TIME + 1);
+    cr_assert_not(method_is_quick(method));
+    cr_assert_eq(runs_to_quick(method), METHOD_FAST_RUNS, "and they are no debt");
+    end();
+}
+
+/* It may be interrupted now and then, when it has been quick for long. */
+Test(method, a_long_run_takes_from_the_short_ones) {
+    struct method *method = begin_one();
+    run(method, METHOD_FAST_RUNS, 0);
+    method_ran(method, METHOD_FAST_TIME + 1);
+    cr_assert_not(method_is_quick(method));
+    cr_assert_eq(runs_to_quick(method), METHOD_SLOW_COST);
+
+    run(method, 1000, 0); /* no more than twice as many are counted */
+    run(method, METHOD_FAST_RUNS / METHOD_SLOW_COST, METHOD_FAST_TIME + 1);
+    cr_assert(method_is_quick(method));
+    method_ran(method, METHOD_FAST_TIME + 1);
+    cr_assert_not(method_is_quick(method));
+    end();
+}
+
+/* One long run among less than nine: it never gets there, or does not stay. */
+Test(method, often_slow_is_not_quick) {
+    struct method *method = begin_one();
+    for (int i = 0; i < 1000; i++) {
+        run(method, METHOD_SLOW_COST - 1, 0);
+        method_ran(method, METHOD_FAST_TIME + 1);
+        cr_assert_not(method_is_quick(method));
+    }
+    end();
+}
+
+Test(method, one_that_blocked_begins_farther_back_each_time) {
+    struct method *method = begin_one();
+    run(method, METHOD_FAST_RUNS, 0);
+    for (unsigned times = 0; times < 10; times++) {
+        cr_assert(method_is_quick(method));
+        method_blocked(method);
+        cr_assert_not(method_is_quick(method));
+        method_ran(method, VOUCH_SECONDS(1)); /* which costs nothing more */
+        cr_assert_eq(runs_to_quick(method), (METHOD_BLOCKED_RUNS << times) + METHOD_FAST_RUNS);
+    }
+    for (unsigned times = 0; times < 100; times++)
+        method_blocked(method);
+    cr_assert_eq(atomic_load(&method->fast_runs), -METHOD_BLOCKED_RUNS * (1 << 16),
+                 "there is an end to it");
+    end();
+}
+
 static unsigned released;
 
 static void release(void *context) {
