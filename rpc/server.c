@@ -476,6 +476,8 @@ static uint64_t read_counter(const atomic_uint_fast64_t *counter) {
 }
 
 void vouch_server_get_stats(struct vouch_server *server, struct vouch_server_stats *ret_stats) {
+    struct server_traffic traffic;
+    server_get_traffic(server, &traffic);
     struct vouch_server_stats stats = {
         .connections = read_counter(&server->connections),
         .live_connections = read_counter(&server->live_connections),
@@ -486,16 +488,13 @@ void vouch_server_get_stats(struct vouch_server *server, struct vouch_server_sta
         .cut_malformed = read_counter(&server->cut_malformed),
         .cut_timeout = read_counter(&server->cut_timeout),
         .cut_output = read_counter(&server->cut_output),
-        .bytes_received = read_counter(&server->bytes_received),
-        .bytes_sent = read_counter(&server->bytes_sent),
+        .bytes_received = traffic.bytes_received,
+        .bytes_sent = traffic.bytes_sent,
+        .polling = traffic.polling,
         .takeovers = read_counter(&server->takeovers),
-        .polling = {.paid = read_counter(&server->polls_paid),
-                    .unpaid = read_counter(&server->polls_unpaid),
-                    .sleeps = read_counter(&server->sleeps)},
     };
     for (size_t i = 0; i <= VOUCH_REMOTE_UNKNOWN; i++)
         stats.errors[i] = read_counter(&server->errors[i]);
-    server_add_live_bytes(server, &stats);
     pthread_mutex_lock(&server->lock);
     stats.workers = server->worker_count;
     pthread_mutex_unlock(&server->lock);

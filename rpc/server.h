@@ -118,6 +118,11 @@ struct reader {
     unsigned messages, receives, waits;
 };
 
+struct server_traffic {
+    uint64_t bytes_received, bytes_sent;
+    struct vouch_polling_stats polling;
+};
+
 enum server_state { SERVER_NEW, SERVER_RUNNING, SERVER_DRAINING, SERVER_STOPPED };
 
 struct vouch_server {
@@ -147,12 +152,13 @@ struct vouch_server {
     atomic_uint turns;
     atomic_uint_fast64_t connections, live_connections, calls, in_flight, cancels, lost;
     atomic_bool watching; /* the watch's timer is set */
-    atomic_uint_fast64_t polls_paid, polls_unpaid, sleeps, takeovers;
-    atomic_uint_fast64_t cut_malformed, cut_timeout, cut_output, bytes_received, bytes_sent;
+    atomic_uint_fast64_t takeovers;
+    atomic_uint_fast64_t cut_malformed, cut_timeout, cut_output;
     atomic_uint_fast64_t errors[VOUCH_REMOTE_UNKNOWN + 1];
 
     pthread_mutex_t conns_lock;
     struct server_conn *conns;
+    struct server_traffic gone; /* of those that have ended */
 
     pthread_mutex_t lock;   /* for what follows */
     pthread_cond_t changed; /* a call was cancelled or ended, output went out, a worker left */
@@ -246,7 +252,8 @@ void server_conn_unref(struct server_conn *conn); /* no lock held */
 bool server_has_output(struct vouch_server *server);
 /* Ends all connections. */
 void server_cut_all(struct vouch_server *server);
-void server_add_live_bytes(struct vouch_server *server, struct vouch_server_stats *stats);
+/* Of all connections since the start. */
+void server_get_traffic(struct vouch_server *server, struct server_traffic *ret_traffic);
 
 /* ---- server_read.c ---- */
 

@@ -69,6 +69,17 @@ static void enlist(struct server_conn *conn) {
     pthread_mutex_unlock(&server->conns_lock);
 }
 
+static void add_traffic(struct server_traffic *sum, const struct server_conn *conn) {
+    struct vouch_polling_stats polling;
+    polling_get_stats(&conn->polling, &polling);
+    sum->bytes_sent += conn->link.bytes_sent;
+    sum->bytes_received += conn->link.bytes_received;
+    sum->polling.paid += polling.paid;
+    sum->polling.unpaid += polling.unpaid;
+    sum->polling.sleeps += polling.sleeps;
+}
+
+/* Its numbers go over to those of the gone in the same moment, so that no sum ever shrinks. */
 static void delist(struct server_conn *conn) {
     struct vouch_server *server = conn->server;
     pthread_mutex_lock(&server->conns_lock);
@@ -78,15 +89,8 @@ static void delist(struct server_conn *conn) {
         server->conns = conn->next;
     if (conn->next)
         conn->next->previous = conn->previous;
+    add_traffic(&server->gone, conn);
     pthread_mutex_unlock(&server->conns_lock);
-}
-
-static void add_polling(struct vouch_server *server, const struct polling *polling) {
-    struct vouch_polling_stats stats;
-    polling_get_stats(polling, &stats);
-    atomic_fetch_add_explicit(&server->polls_paid, stats.paid, memory_order_relaxed);
-    atomic_fetch_add_explicit(&server->polls_unpaid, stats.unpaid, memory_order_relaxed);
-    atomic_fetch_add_explicit(&server->sleeps, stats.sleeps, memory_order_relaxed);
 }
 
 void server_conn_unref(struct server_conn *conn) {
@@ -97,9 +101,6 @@ void server_conn_unref(struct server_conn *conn) {
     if (server->on_close)
         server->on_close(server->context, conn->number, vouch_conn_get_peer(link->conn));
     delist(conn);
-    atomic_fetch_add_explicit(&server->bytes_sent, link->bytes_sent, memory_order_relaxed);
-    atomic_fetch_add_explicit(&server->bytes_received, link->bytes_received, memory_order_relaxed);
-    add_polling(server, &conn->polling);
     pthread_mutex_lock(&link->lock); /* for an event that comes too late */
     session_deinit(&link->session);
     struct vouch_conn *gone = link->conn;
@@ -370,17 +371,12 @@ void server_cut_all(struct vouch_server *server) {
     }
 }
 
-void server_add_live_bytes(struct vouch_server *server, struct vouch_server_stats *stats) {
+void server_get_traffic(struct vouch_server *server, struct server_traffic *ret_traffic) {
     pthread_mutex_lock(&server->conns_lock);
+    *ret_traffic = server->gone;
     for (struct server_conn *conn = server->conns; conn; conn = conn->next) {
         pthread_mutex_lock(&conn->link.lock);
-        stats->bytes_received += conn->link.bytes_received;
-        stats->bytes_sent += conn->link.bytes_sent;
-        struct vouch_polling_stats polling;
-        polling_get_stats(&conn->polling, &polling);
-        stats->polling.paid += polling.paid;
-        stats->polling.unpaid += polling.unpaid;
-        stats->polling.sleeps += polling.sleeps;
+        add_traffic(ret_traffic, conn);
         pthread_mutex_unlock(&conn->link.lock);
     }
     pthread_mutex_unlock(&server->conns_lock);

@@ -117,14 +117,14 @@ static size_t piece_size(const struct session *s, const struct pool_buffer *b) {
     return b->public.size + (b == s->lent_after ? s->lent_size : 0);
 }
 
-/* The bytes of a piece from `offset` on: one or two places. */
+/* The bytes of a piece from `offset` on: one or two places, of at most `max`. */
 static int put_piece(const struct session *s, const struct pool_buffer *b, size_t offset,
-                     struct iovec *ret_pieces) {
+                     struct iovec *ret_pieces, int max) {
     size_t own = b->public.size;
     int count = 0;
     if (offset < own)
         ret_pieces[count++] = (struct iovec){b->public.data + offset, own - offset};
-    if (b == s->lent_after) {
+    if (b == s->lent_after && count < max) {
         size_t of_lent = offset > own ? offset - own : 0;
         ret_pieces[count++] =
             (struct iovec){(uint8_t *)(uintptr_t)s->lent + of_lent, s->lent_size - of_lent};
@@ -135,9 +135,8 @@ static int put_piece(const struct session *s, const struct pool_buffer *b, size_
 int session_output(const struct session *s, struct iovec *ret_pieces, int max) {
     int count = 0;
     size_t offset = s->out_offset;
-    for (struct pool_buffer *b = s->out_head; b && count + (b == s->lent_after) < max;
-         b = b->next) {
-        count += put_piece(s, b, offset, ret_pieces + count);
+    for (struct pool_buffer *b = s->out_head; b && count < max; b = b->next) {
+        count += put_piece(s, b, offset, ret_pieces + count, max - count);
         offset = 0;
     }
     return count;
