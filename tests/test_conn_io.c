@@ -571,10 +571,13 @@ Test(conn_io, the_room_for_sending_grows_up_to_its_maximum) {
 Test(conn_io, the_maximum_of_the_room_for_sending_may_be_raised) {
     const size_t kib = 1024;
     pair();
-    cr_assert(conn_grow_send_room(conns[0], 4000 * kib, 128 * kib), "at the minimum");
-    cr_assert_eq(conns[0]->send_room, 128 * kib);
-    cr_assert_not(conn_grow_send_room(conns[0], 4000 * kib, 128 * kib));
-    cr_assert(conn_grow_send_room(conns[0], 4000 * kib, 200 * kib));
-    cr_assert_eq(conns[0]->send_room, 200 * kib, "never more than the maximum");
+    size_t before = send_room();
+    cr_assert_not(conn_grow_send_room(conns[0], 4000 * kib, 128 * kib), "never shrinks");
+    cr_assert_eq(send_room(), before);
+    cr_assert(conn_grow_send_room(conns[0], 4000 * kib, before + 128 * kib));
+    cr_assert_eq(conns[0]->send_room, before + 128 * kib, "not more than the maximum");
+    cr_assert_not(conn_grow_send_room(conns[0], 4000 * kib, before + 128 * kib));
+    cr_assert(conn_grow_send_room(conns[0], 4000 * kib, before + 256 * kib));
+    cr_assert_eq(conns[0]->send_room, before + 256 * kib);
     free_pair();
 }

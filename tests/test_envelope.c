@@ -622,7 +622,7 @@ static void check_before(const struct envelope *e, size_t body_size) {
     static uint8_t body[300000];
     struct vouch_buffer *whole, *head;
     cr_assert_leq(body_size, sizeof(body));
-    memset(body, 'b', body_size);
+    memset(body, 'b', sizeof(body));
     cr_assert_eq(session_buffer(pool, body_size, &whole), 0);
     if (body_size > 0)
         memcpy(whole->data, body, body_size);

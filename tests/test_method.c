@@ -343,7 +343,8 @@ Test(method, one_that_blocked_begins_farther_back_each_time) {
         method_blocked(method);
         cr_assert_not(method_is_quick(method));
         method_ran(method, VOUCH_SECONDS(1)); /* which costs nothing more */
-        cr_assert_eq(runs_to_quick(method), (METHOD_BLOCKED_RUNS << times) + METHOD_FAST_RUNS);
+        cr_assert_eq(runs_to_quick(method),
+                     (unsigned)(METHOD_BLOCKED_RUNS << times) + METHOD_FAST_RUNS);
     }
     for (unsigned times = 0; times < 100; times++)
         method_blocked(method);

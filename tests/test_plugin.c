@@ -263,7 +263,7 @@ Test(plugin, its_lines_come_to_the_host) {
     unsigned seen = 0;
     for (unsigned i = 0; i < 5; i++) {
         const char *text = plugin_told.lines[i].text;
-        int stream = plugin_told.lines[i].stream, level = plugin_told.lines[i].level;
+        int stream = plugin_told.lines[i].stream, level = (int)plugin_told.lines[i].level;
         if (strcmp(text, "plain on stdout") == 0 && stream == 1)
             seen |= 1;
         else if (strcmp(text, "plain on stderr") == 0 && stream == 2)

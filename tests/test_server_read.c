@@ -99,9 +99,9 @@ static void expect_one_and_two(int fd, uint32_t id) {
         struct rpc_received reply;
         rpc_raw_expect(fd, &reply);
         uint32_t which = reply.envelope.id - id;
-        cr_assert_lt(which, 2);
-        cr_assert_not(seen[which]);
-        seen[which] = true;
+        cr_assert_leq(which, 1);
+        cr_assert_not(seen[which & 1]);
+        seen[which & 1] = true;
         cr_assert_eq(reply.envelope.data_size, 3);
         cr_assert_eq(memcmp(reply.envelope.data, which == 0 ? "one" : "two", 3), 0);
         rpc_received_free(&reply);
