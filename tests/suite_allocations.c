@@ -4,6 +4,7 @@
  * server are two processes; the server tells its own counts.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -336,5 +337,50 @@ Test(allocations, system_calls_of_a_call) {
     cr_assert_leq(here.syscalls[ALL], 2 * calls + 20, "%u", here.syscalls[ALL]);
     cr_assert_leq(there.syscalls[SENDS], calls, "one sendmsg an answer");
     cr_assert_leq(there.syscalls[ALL], 2 * calls + calls / 8 + 20, "%u", there.syscalls[ALL]);
+    close_both();
+}
+
+#define CALLERS 16
+
+static void *call_some(void *context) {
+    call_all_blocking("quick", CALLS / CALLERS);
+    return context;
+}
+
+static void call_from_many_threads(const char *method, int calls) {
+    pthread_t threads[CALLERS];
+    (void)method;
+    (void)calls;
+    for (int i = 0; i < CALLERS; i++)
+        threads[i] = support_thread_start(call_some, NULL);
+    for (int i = 0; i < CALLERS; i++)
+        support_thread_join(threads[i]);
+}
+
+/* Threads that share a connection send, and are answered, together: half of what a call takes alone
+ * at the most, but for the one that puts its thread to sleep, and no memory. How many go together
+ * is the scheduler's doing: a round in which they did shows that they can. (Threads that are made
+ * take memory of their own.) */
+Test(allocations, system_calls_of_many_threads_are_shared) {
+    rpc_need_loop_descriptor();
+    if (VOUCH_TEST_SLOW)
+        cr_skip_test("timers get in between where everything is slow");
+    polling = VOUCH_POLLING_OFF;
+    open_both();
+    call_from_many_threads("quick", WARM_UP);
+    unsigned least = UINT_MAX;
+    uint64_t blocks = UINT64_MAX;
+    for (int i = 0; i < ROUNDS && (least > 2 * CALLS || blocks > 0); i++) {
+        struct counts here = count(vouch_client_get_pool(client)), there = counts_of_server();
+        call_from_many_threads("quick", CALLS);
+        there = difference(counts_of_server(), there);
+        here = difference(count(vouch_client_get_pool(client)), here);
+        unsigned now = here.syscalls[ALL] + there.syscalls[ALL];
+        least = now < least ? now : least;
+        blocks = here.library + here.pool + there.library + there.pool;
+    }
+    cr_assert_leq(least, 2 * CALLS, "%u for %d calls, not counting sleeps", least, CALLS);
+    if (pool_recycles())
+        cr_assert_eq(blocks, 0);
     close_both();
 }
