@@ -51,3 +51,8 @@ void os_wake_clear(const struct os_wake *wake) {
         taken = read(wake->read_fd, bytes, sizeof(bytes));
     while (taken == (ssize_t)sizeof(bytes) || (taken < 0 && errno == EINTR));
 }
+
+unsigned os_cores_online(void) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores < 1 ? 1 : (unsigned)cores;
+}

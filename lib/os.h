@@ -42,6 +42,7 @@ uid_t os_overflow_uid(void);
 
 /* How many cores this process may run on, at least 1. */
 unsigned os_cores(void);
+unsigned os_cores_online(void); /* of the machine */
 
 /* Between two looks at something that another core changes: gives the core's other half, where it
  * has one, the time. */

@@ -122,6 +122,5 @@ int os_wake_init(struct os_wake *wake) {
 }
 
 unsigned os_cores(void) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return cores < 1 ? 1 : (unsigned)cores;
+    return os_cores_online();
 }

@@ -17,6 +17,16 @@
 
 #include "lib/os.h"
 
+/* Half of the cores that we may use: the other side wants some as well. With one core of several to
+ * ourselves the other side may have another, which polling finds out; with one in all it has not.
+ */
+static unsigned places(void) {
+    if (os_cores_online() < 2)
+        return 0;
+    unsigned cores = os_cores();
+    return cores < 2 ? 1 : cores / 2;
+}
+
 /* In a forked child a thread of the parent may seem to be polling for ever: a new process, another
  * room. Two will do, since the one before the last is used by nobody any more. Threads that come
  * while the first one furnishes it wait for that, not for ever: it may not have been forked along.
@@ -35,7 +45,7 @@ struct polling_room *polling_room_of_process(void) {
         unsigned next = (atomic_load(&which) + 1) % 2;
         atomic_store(&rooms[next].polling, 0);
         atomic_store(&rooms[next].rests_until, 0);
-        atomic_store(&rooms[next].max, os_cores() / 2);
+        atomic_store(&rooms[next].max, places());
         atomic_store(&which, next);
         atomic_store(&epoch, ours);
     }
