@@ -111,7 +111,7 @@ static void drive_take_output(struct drive *d) {
             session_sent(&d->session, pieces[i].iov_len);
         }
     }
-    DRIVE_CHECK(d->session.out_bytes == 0);
+    DRIVE_CHECK(d->session.out.bytes == 0);
     d->output = drive_hash(d->output, d->pending, d->pending_size);
     for (size_t at = 0; at < d->pending_size;) {
         uint64_t length;

@@ -296,7 +296,7 @@ static void send_request(struct vouch_client *client, const struct client_call *
     else if (!call->callback && !client->driving)
         return;
     else if (!call->callback || (in_callbacks != client && !call->more) ||
-             client->link.session.out_bytes >= BATCH_OUTPUT)
+             client->link.session.out.bytes >= BATCH_OUTPUT)
         client_send(client);
 }
 

@@ -40,7 +40,7 @@ void link_flush_corked(struct link *link) {
             continue;
         }
         if (sent == -EAGAIN &&
-            conn_grow_send_room(link->conn, link->session.out_bytes, link->send_room_max))
+            conn_grow_send_room(link->conn, link->session.out.bytes, link->send_room_max))
             continue;
         if (sent == -EAGAIN) {
             link->blocked = true;
@@ -59,7 +59,7 @@ void link_flush_corked(struct link *link) {
 
 bool link_can_lend(const struct link *link) {
     return link->conn && !link->sending && !link->broken && !link->blocked &&
-           !link->session.lent_after;
+           !link->session.out.lent_after;
 }
 
 void link_send_lent(struct link *link) {

@@ -77,7 +77,7 @@ void link_update_clock(struct link *link, int64_t now);
 
 /* Whether something waits that nobody is sending. With the lock held. */
 static inline bool link_wants_output(const struct link *link) {
-    return link->blocked && !link->broken && link->session.out_bytes > 0;
+    return link->blocked && !link->broken && link->session.out.bytes > 0;
 }
 
 #endif

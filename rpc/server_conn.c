@@ -341,7 +341,7 @@ bool server_has_output(struct vouch_server *server) {
     pthread_mutex_lock(&server->conns_lock);
     for (struct server_conn *conn = server->conns; conn && !some; conn = conn->next) {
         pthread_mutex_lock(&conn->link.lock);
-        some = conn->open && !conn->link.broken && conn->link.session.out_bytes > 0;
+        some = conn->open && !conn->link.broken && conn->link.session.out.bytes > 0;
         pthread_mutex_unlock(&conn->link.lock);
     }
     pthread_mutex_unlock(&server->conns_lock);

@@ -59,20 +59,10 @@ int session_init(struct session *s, enum session_role role, const struct session
     return r;
 }
 
-static void drop_output(struct session *s) {
-    while (s->out_head) {
-        struct pool_buffer *next = s->out_head->next;
-        vouch_buffer_unref(&s->out_head->public);
-        s->out_head = next;
-    }
-    s->out_tail = s->lent_after = NULL;
-    s->out_bytes = s->out_offset = 0;
-}
-
 void session_deinit(struct session *s) {
     if (!s->pool)
         return;
-    drop_output(s);
+    outbox_clear(&s->out);
     vouch_buffer_unref(s->postponed.buffer);
     chunk_decoder_deinit(&s->decoder);
     idtable_deinit(&s->calls);
@@ -100,105 +90,30 @@ int session_buffer(struct vouch_pool *pool, size_t size, struct vouch_buffer **r
 }
 
 static void push_output(struct session *s, struct vouch_buffer *chunk) {
-    struct pool_buffer *buffer = pool_buffer_of(chunk);
-    buffer->next = NULL;
-    if (s->out_tail)
-        s->out_tail->next = buffer;
-    else
-        s->out_head = buffer;
-    s->out_tail = buffer;
-    s->out_bytes += chunk->size;
+    outbox_push(&s->out, chunk);
     if (!session_wants_input(s))
         s->paused = true;
 }
 
-/* With what is lent behind it. */
-static size_t piece_size(const struct session *s, const struct pool_buffer *b) {
-    return b->public.size + (b == s->lent_after ? s->lent_size : 0);
-}
-
-/* The bytes of a piece from `offset` on: one or two places, of at most `max`. */
-static int put_piece(const struct session *s, const struct pool_buffer *b, size_t offset,
-                     struct iovec *ret_pieces, int max) {
-    size_t own = b->public.size;
-    int count = 0;
-    if (offset < own)
-        ret_pieces[count++] = (struct iovec){b->public.data + offset, own - offset};
-    if (b == s->lent_after && count < max) {
-        size_t of_lent = offset > own ? offset - own : 0;
-        ret_pieces[count++] =
-            (struct iovec){(uint8_t *)(uintptr_t)s->lent + of_lent, s->lent_size - of_lent};
-    }
-    return count;
-}
-
 int session_output(const struct session *s, struct iovec *ret_pieces, int max) {
-    int count = 0;
-    size_t offset = s->out_offset;
-    for (struct pool_buffer *b = s->out_head; b && count < max; b = b->next) {
-        count += put_piece(s, b, offset, ret_pieces + count, max - count);
-        offset = 0;
-    }
-    return count;
-}
-
-static void pop_output(struct session *s) {
-    struct pool_buffer *sent = s->out_head;
-    s->out_head = sent->next;
-    if (!s->out_head)
-        s->out_tail = NULL;
-    if (sent == s->lent_after)
-        s->lent_after = NULL;
-    vouch_buffer_unref(&sent->public);
+    return outbox_pieces(&s->out, ret_pieces, max);
 }
 
 void session_sent(struct session *s, size_t size) {
     if (size > 0)
         s->stall_deadline = VOUCH_FOREVER;
-    s->out_bytes -= size;
-    if (s->out_bytes < s->limits.output_hard)
+    outbox_sent(&s->out, size);
+    if (s->out.bytes < s->limits.output_hard)
         s->overrun_deadline = VOUCH_FOREVER;
-    size += s->out_offset;
-    while (s->out_head && size >= piece_size(s, s->out_head)) {
-        size -= piece_size(s, s->out_head);
-        pop_output(s);
-    }
-    s->out_offset = size;
-}
-
-static void lend(struct session *s, struct vouch_buffer *head, const struct iovec *body) {
-    s->lent_after = pool_buffer_of(head);
-    s->lent = body->iov_base;
-    s->lent_size = body->iov_len;
-    s->out_bytes += body->iov_len;
 }
 
 int session_keep_lent(struct session *s) {
-    struct pool_buffer *before = s->lent_after;
-    struct vouch_buffer *copy;
-    if (!before)
-        return 0;
-    size_t own = before->public.size;
-    size_t sent = before == s->out_head && s->out_offset > own ? s->out_offset - own : 0;
-    int r = vouch_pool_get(s->pool, 0, s->lent_size - sent, &copy);
+    int r = outbox_keep_lent(&s->out, s->pool);
     if (r < 0) {
         session_fail(s, r);
-        drop_output(s); /* half a message would follow */
-        return r;
+        outbox_clear(&s->out); /* half a message would follow */
     }
-    memcpy(copy->data, s->lent + sent, s->lent_size - sent);
-    copy->size = s->lent_size - sent;
-    s->lent_after = NULL;
-    struct pool_buffer *after = pool_buffer_of(copy);
-    after->next = before->next;
-    before->next = after;
-    if (s->out_tail == before)
-        s->out_tail = after;
-    if (sent > 0) {
-        pop_output(s);
-        s->out_offset = 0;
-    }
-    return 0;
+    return r;
 }
 
 void session_blocked(struct session *s, int64_t now) {
@@ -218,7 +133,7 @@ static void send_message(struct session *s, struct vouch_buffer *body, const str
         envelope_wrap(body, e);
     } else {
         envelope_wrap_before(body, e, lent->iov_len);
-        lend(s, body, lent);
+        outbox_lend(&s->out, body, lent);
     }
     push_output(s, body);
 }
@@ -250,7 +165,7 @@ static uint32_t next_id(struct session *s) {
 }
 
 bool session_output_full(const struct session *s) {
-    return s->out_bytes >= s->limits.output_hard;
+    return s->out.bytes >= s->limits.output_hard;
 }
 
 static int may_call(const struct session *s) {
@@ -399,9 +314,9 @@ static void send_reply(struct session *s, struct vouch_buffer *body, const struc
     send_message(s, body, lent, e);
     /* The peer does not read what it asks for, or many answers came at once: it gets a little time,
      * which begins with the next session_expire. */
-    if (s->out_bytes / SESSION_OVERRUN_FACTOR >= s->limits.output_hard)
+    if (s->out.bytes / SESSION_OVERRUN_FACTOR >= s->limits.output_hard)
         session_fail(s, -ENOBUFS);
-    else if (s->out_bytes >= s->limits.output_hard && s->overrun_deadline == VOUCH_FOREVER)
+    else if (s->out.bytes >= s->limits.output_hard && s->overrun_deadline == VOUCH_FOREVER)
         s->overrun_deadline = 0;
 }
 
@@ -522,7 +437,7 @@ static bool has_place(const struct session *s) {
 }
 
 bool session_wants_input(const struct session *s) {
-    return s->failure == 0 && s->out_bytes < s->limits.output_soft &&
+    return s->failure == 0 && s->out.bytes < s->limits.output_soft &&
            (has_place(s) || !has_postponed(s));
 }
 
@@ -841,14 +756,9 @@ int session_deliver(struct session *guest, struct session_event *event) {
 }
 
 void session_relay(struct session *guest, struct session *peer) {
-    while (guest->out_head && !session_output_full(peer)) {
-        struct pool_buffer *chunk = guest->out_head;
-        guest->out_head = chunk->next;
-        guest->out_bytes -= chunk->public.size;
-        push_output(peer, &chunk->public);
-    }
-    if (!guest->out_head)
-        guest->out_tail = NULL;
+    struct vouch_buffer *chunk;
+    while (!session_output_full(peer) && (chunk = outbox_take(&guest->out)))
+        push_output(peer, chunk);
 }
 
 int session_beat(struct session *peer) {

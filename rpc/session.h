@@ -23,6 +23,7 @@
 #include "lib/timer.h"
 #include "rpc/envelope.h"
 #include "rpc/idtable.h"
+#include "rpc/outbox.h"
 
 /* On a connection on which both sides call each has two sessions: SESSION_PEER has the bytes and
  * the peer's calls; SESSION_GUEST has our calls. A guest sees no bytes: what it says goes out
@@ -111,11 +112,7 @@ struct session {
     const struct vouch_allocator *allocator;
     struct vouch_pool *pool;
     struct vouch_chunk_decoder decoder;
-    struct pool_buffer *out_head, *out_tail;
-    size_t out_bytes, out_offset;   /* waiting in all; of the head, sent already */
-    struct pool_buffer *lent_after; /* a body that is lent follows this, see session_call_lent */
-    const uint8_t *lent;
-    size_t lent_size;
+    struct outbox out;
     struct idtable calls;    /* made by us */
     struct idtable requests; /* made by the peer */
     struct timer_heap timers;

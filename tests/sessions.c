@@ -284,7 +284,7 @@ size_t side_take(struct side *side, uint8_t *ret_bytes, size_t room) {
             session_sent(&side->session, pieces[i].iov_len);
         }
     }
-    cr_assert_eq(side->session.out_bytes, 0);
+    cr_assert_eq(side->session.out.bytes, 0);
     return taken;
 }
 

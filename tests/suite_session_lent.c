@@ -93,7 +93,7 @@ static void expect_same(void) {
     expected_size = side_take(&plain, expected, sizeof(expected));
     cr_assert_eq(sent_size, expected_size);
     cr_assert_arr_eq(sent, expected, sent_size);
-    cr_assert_eq(side.session.out_bytes, 0);
+    cr_assert_eq(side.session.out.bytes, 0);
     cr_assert_eq(session_failure(&side.session), 0);
 }
 
@@ -106,7 +106,7 @@ Test(session_lent, a_calls_body_is_sent_from_where_it_is) {
     cr_assert_eq(session_output(&side.session, pieces, 4), 2);
     cr_assert_eq(pieces[1].iov_base, body);
     cr_assert_eq(pieces[1].iov_len, BODY);
-    cr_assert_eq(side.session.out_bytes, pieces[0].iov_len + BODY);
+    cr_assert_eq(side.session.out.bytes, pieces[0].iov_len + BODY);
     cr_assert_eq(side_call_bytes(&plain, "/m", body, BODY, VOUCH_FOREVER), 0);
     expect_same();
     cr_assert_eq(session_keep_lent(&side.session), 0);
@@ -234,7 +234,7 @@ static void check_pieces(int max, size_t step) {
     cr_assert_eq(side_call_bytes(&plain, "/m", body, BODY, VOUCH_FOREVER), 0);
     cr_assert_eq(side_call(&plain, "/behind", "y"), 0);
     struct iovec pieces[8];
-    while (side.session.out_bytes > 0) {
+    while (side.session.out.bytes > 0) {
         int count = session_output(&side.session, pieces, max);
         cr_assert_gt(count, 0, "there is something to send");
         send_some(step, max);
@@ -273,7 +273,7 @@ Test(session_lent, a_call_at_the_maximum_and_one_over) {
     size_t largest = largest_body();
     cr_assert_eq(call_lent(body, largest + 1), -EMSGSIZE);
     cr_assert_eq(side.session.calls.count, 0);
-    cr_assert_eq(side.session.out_bytes, 0);
+    cr_assert_eq(side.session.out.bytes, 0);
     cr_assert_eq(session_keep_lent(&side.session), 0, "nothing was lent");
     cr_assert_eq(call_lent(body, largest), 0);
     expect_same();
@@ -317,7 +317,7 @@ Test(session_lent, a_dead_session_borrows_nothing) {
     session_fail(&side.session, -EPROTO);
     cr_assert_eq(call_lent(body, BODY), -EPROTO);
     cr_assert_eq(session_keep_lent(&side.session), 0);
-    cr_assert_eq(side.session.out_bytes, 0);
+    cr_assert_eq(side.session.out.bytes, 0);
     end();
 }
 
@@ -338,7 +338,7 @@ Test(session_lent, without_memory_to_keep_it_the_session_dies) {
         support_allocator_fail(&allocator, 0, 0);
         cr_assert_eq(session_failure(&side.session), -ENOMEM);
         cr_assert_eq(session_output(&side.session, pieces, 4), 0);
-        cr_assert_eq(side.session.out_bytes, 0);
+        cr_assert_eq(side.session.out.bytes, 0);
         cr_assert_eq(session_keep_lent(&side.session), 0);
         cr_assert_eq(side_call(&side, "/m", ""), -ENOMEM);
         cr_assert_eq(session_output(&side.session, pieces, 4), 0);

@@ -331,7 +331,7 @@ static size_t reply_size(void) {
     side_begin(&other, SESSION_SERVER);
     SIDE_SAY(&other, .id = 1, WIRE_METHOD("/m"));
     cr_assert_eq(side_reply(&other, 1, "body"), 0);
-    size_t size = other.session.out_bytes;
+    size_t size = other.session.out.bytes;
     side_end(&other);
     return size;
 }
@@ -407,7 +407,7 @@ Test(session_limits, output_at_which_calls_are_refused) {
     support_baseline_begin();
     side_begin(&other, SESSION_CLIENT);
     cr_assert_eq(side_call(&other, "/m", ""), 0);
-    size_t size = other.session.out_bytes;
+    size_t size = other.session.out.bytes;
     side_end(&other);
 
     limits.output_hard = size;

@@ -255,11 +255,11 @@ Test(session_peer, relaying_stops_where_output_is_full) {
         cr_assert_eq(side_call(&left_guest, "/m", "0123456789012345678901234567890123456789"), 0);
     session_relay(&left_guest.session, &left.session);
     cr_assert(session_output_full(&left.session));
-    cr_assert_lt(left.session.out_bytes, 200);
-    cr_assert_gt(left_guest.session.out_bytes, 300);
-    while (left_guest.session.out_bytes > 0)
+    cr_assert_lt(left.session.out.bytes, 200);
+    cr_assert_gt(left_guest.session.out.bytes, 300);
+    while (left_guest.session.out.bytes > 0)
         side_sent(&left);
-    cr_assert_null(left_guest.session.out_tail);
+    cr_assert_null(left_guest.session.out.tail);
 }
 
 Test(session_peer, without_memory_there_is_none) {

@@ -75,9 +75,9 @@ Test(link, flush_sends_all_that_is_queued) {
     cr_assert_not(rpc_raw_readable(peer), "nothing was queued");
     for (int i = 0; i < 5; i++)
         queue_call(&slots[i], 10);
-    size_t bytes = client.session.out_bytes;
+    size_t bytes = client.session.out.bytes;
     flush();
-    cr_assert_eq(client.session.out_bytes, 0);
+    cr_assert_eq(client.session.out.bytes, 0);
     cr_assert_eq(client.bytes_sent, bytes);
     cr_assert_not(link_wants_output(&client));
     for (uint32_t i = 1; i <= 5; i++)
@@ -95,14 +95,14 @@ Test(link, a_full_socket_is_flushed_again_later) {
     cr_assert(client.blocked);
     cr_assert(link_wants_output(&client));
     cr_assert_neq(client.session.stall_deadline, VOUCH_FOREVER);
-    size_t left = client.session.out_bytes, rounds = 0;
+    size_t left = client.session.out.bytes, rounds = 0;
     uint8_t *bytes = malloc(4000000);
     cr_assert_not_null(bytes);
-    while (client.session.out_bytes > 0) {
+    while (client.session.out.bytes > 0) {
         cr_assert_gt(recv(peer, bytes, 4000000, 0), 0);
         flush();
-        cr_assert_lt(client.session.out_bytes, left, "each time some");
-        left = client.session.out_bytes;
+        cr_assert_lt(client.session.out.bytes, left, "each time some");
+        left = client.session.out.bytes;
         cr_assert_lt(++rounds, 1000);
     }
     cr_assert_not(link_wants_output(&client));

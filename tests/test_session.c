@@ -751,7 +751,7 @@ Test(session, output_in_pieces) {
         cr_assert_eq(side_reply(&server, id, "body"), 0);
     }
     side_events(&server);
-    size_t one = server.session.out_bytes / 3;
+    size_t one = server.session.out.bytes / 3;
     cr_assert_eq(session_output(&server.session, pieces, 2), 2);
     cr_assert_eq(pieces[0].iov_len, one);
     session_sent(&server.session, one + 2);
@@ -762,7 +762,7 @@ Test(session, output_in_pieces) {
     session_sent(&server.session, one - 2);
     session_sent(&server.session, one);
     cr_assert_eq(session_output(&server.session, pieces, 2), 0);
-    cr_assert_eq(server.session.out_bytes, 0);
+    cr_assert_eq(server.session.out.bytes, 0);
     side_end_alone(&server);
 }
 
