@@ -54,7 +54,8 @@ static int talk(const struct codec *codec, struct vouch_client *client) {
 static int connect_both(struct vouch_server *server, const struct vouch_allocator *allocator,
                         struct vouch_client **ret_client) {
     const struct vouch_conn_options of_conn = {VOUCH_OPTIONS(of_conn), .allocator = allocator};
-    const struct vouch_client_options options = {VOUCH_OPTIONS(options), .allocator = allocator};
+    const struct vouch_client_options options = {VOUCH_OPTIONS(options), .allocator = allocator,
+                                                 .polling = VOUCH_POLLING_OFF};
     struct vouch_conn *conns[2];
     int r = vouch_conn_pair(&of_conn, conns);
     if (r < 0)
@@ -71,6 +72,7 @@ static int connect_both(struct vouch_server *server, const struct vouch_allocato
 
 static int calls_in(const struct codec *codec, const struct scenario_place *place) {
     const struct vouch_server_options options = {VOUCH_OPTIONS(options),
+                                                 .polling = VOUCH_POLLING_OFF,
                                                  .allocator = place->allocator, .workers = 2};
     const struct codec_method method = {codec, echo, NULL};
     struct vouch_server *server;
