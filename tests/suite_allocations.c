@@ -358,9 +358,9 @@ static void call_from_many_threads(const char *method, int calls) {
 }
 
 /* Threads that share a connection send, and are answered, together: half of what a call takes alone
- * at the most, but for the one that puts its thread to sleep, and no memory. How many go together
- * is the scheduler's doing: a round in which they did shows that they can. (Threads that are made
- * take memory of their own.) */
+ * at the most, those that put threads to sleep and wake them included, and no memory. How many go
+ * together is the scheduler's doing: a round in which they did shows that they can. (Threads that
+ * are made take memory of their own.) */
 Test(allocations, system_calls_of_many_threads_are_shared) {
     rpc_need_loop_descriptor();
     if (VOUCH_TEST_SLOW)
@@ -379,7 +379,7 @@ Test(allocations, system_calls_of_many_threads_are_shared) {
         least = now < least ? now : least;
         blocks = here.library + here.pool + there.library + there.pool;
     }
-    cr_assert_leq(least, 2 * CALLS, "%u for %d calls, not counting sleeps", least, CALLS);
+    cr_assert_leq(least, 2 * CALLS, "%u for %d calls", least, CALLS);
     if (pool_recycles())
         cr_assert_eq(blocks, 0);
     close_both();
