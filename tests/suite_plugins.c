@@ -296,6 +296,30 @@ Test(plugins, that_take_too_long_are_terminated) {
     vouch_plugin_free(plugin);
 }
 
+/* A signal to its group does not find it. */
+Test(plugins, that_leave_their_group_are_killed) {
+    struct vouch_plugin_options options = plugin_options("evade", NULL, &told);
+    options.stop_timeout = options.term_timeout = VOUCH_MILLISECONDS(50);
+    struct vouch_plugin *plugin = start_with(&options);
+    cr_assert_eq(vouch_plugin_stop(plugin), 1, "a signal was needed");
+    cr_assert_eq(plugin_log_event(&told, 1).signal, SIGKILL);
+    cr_assert(plugin_log_event(&told, 1).asked);
+    vouch_plugin_free(plugin);
+}
+
+Test(plugins, that_leave_their_group_are_terminated) {
+    struct vouch_plugin_options options = plugin_options("leave-group", NULL, &told);
+    options.stop_timeout = VOUCH_MILLISECONDS(50);
+    struct vouch_plugin *plugin = start_with(&options);
+    struct rpc_outcome outcome;
+    rpc_call_async(client_of(plugin), "work", "60000", NULL, &outcome, NULL);
+    rpc_check_call(client_of(plugin), "echo", "", 0, NULL);
+    cr_assert_eq(vouch_plugin_stop(plugin), 1);
+    cr_assert_eq(plugin_log_event(&told, 1).signal, SIGTERM);
+    cr_assert_geq(vouch_client_process(client_of(plugin)), 1);
+    vouch_plugin_free(plugin);
+}
+
 Test(plugins, are_stopped_while_they_start) {
     struct vouch_plugin_set *set;
     struct vouch_plugin *plugin;
@@ -399,6 +423,13 @@ Test(plugins, do_not_outlive_a_host_that_is_killed) {
 
 Test(plugins, that_are_stubborn_do_not_either) {
     check_host_killed("stubborn", NULL, 0);
+}
+
+/* Its descendants are in no group of the plugin's either. */
+Test(plugins, that_leave_their_group_do_not_either) {
+    if (plugin_is_portable())
+        cr_skip_test("only the group is found");
+    check_host_killed("evade", NULL, 0);
 }
 
 static int read_file(const char *path, char *text, size_t room) {
