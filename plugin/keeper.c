@@ -26,7 +26,10 @@ static _Noreturn void give_up(int report, enum keeper_step step, int error) {
 /* Sources and targets may overlap: first all sources go above all targets. */
 static int place_fds(const struct keeper_plan *plan, int *report) {
     int sources[KEEPER_FDS_MAX], count = plan->fd_count;
-    *report = fcntl(*report, F_DUPFD_CLOEXEC, count);
+    int above = fcntl(*report, F_DUPFD_CLOEXEC, count);
+    if (above < 0)
+        return errno; /* and the one there is can tell it */
+    *report = above;
     for (int i = 0; i < count; i++) {
         sources[i] = fcntl(plan->fds[i], F_DUPFD_CLOEXEC, count);
         if (sources[i] < 0)

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -139,6 +140,34 @@ Test(plugins, that_can_not_be_executed) {
     options.directory = "/no/such/directory";
     cr_assert_eq(vouch_plugin_start(&options, &plugin, &error), VOUCH_E_PLUGIN_EXEC);
     HAS(error.message, "directory");
+}
+
+/* Wherever the descriptors run out, that is what is told; 0, or the code that is not about it. */
+static int start_short_of_fds(void) {
+    struct vouch_plugin_options options = plugin_options("serve", NULL, NULL);
+    int first = dup(2), r;
+    close(first);
+    options.program = "/nonexistent/plugin";
+    for (int more = 6; more < 40; more++) {
+        struct rlimit limit = {(rlim_t)(first + more), (rlim_t)(first + 40)};
+        struct vouch_plugin *plugin;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+            return 1;
+        r = vouch_plugin_start(&options, &plugin, NULL);
+        if (r != -EMFILE && r != VOUCH_E_PLUGIN_EXEC)
+            return 2;
+    }
+    return r == VOUCH_E_PLUGIN_EXEC ? 0 : 3;
+}
+
+Test(plugins, started_with_few_descriptors_left) {
+    pid_t child = fork();
+    if (child == 0)
+        _exit(start_short_of_fds());
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status));
+    cr_assert_eq(WEXITSTATUS(status), 0, "%d", WEXITSTATUS(status));
 }
 
 /* ---- in a call ---- */
