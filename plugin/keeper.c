@@ -261,6 +261,15 @@ static void sweep(void) {
     }
 }
 
+/* Of all that came with the fork only these two stay. Neither may be put where the other one is,
+ * and no descriptor may be free to put one aside. */
+static void keep_only(struct kept *k) {
+    int watch = k->watch == 0 ? 0 : 1;
+    k->control = dup2(k->control, 1 - watch);
+    k->watch = k->watch >= 0 ? dup2(k->watch, watch) : -1;
+    keeper_os_close_from(k->watch >= 0 ? 2 : 1);
+}
+
 static _Noreturn void be_keeper(const struct keeper_plan *plan, int control, pid_t host) {
     struct kept k = {.control = control, .host = host, .orphaned_at = VOUCH_FOREVER};
     siginfo_t info;
@@ -270,10 +279,7 @@ static _Noreturn void be_keeper(const struct keeper_plan *plan, int control, pid
     k.watch = keeper_os_watch(host);
     if (!start_plugin(&k, plan))
         _exit(0);
-    /* Of all that came with the fork only these two stay. */
-    k.control = dup2(k.control, 0);
-    k.watch = k.watch >= 0 ? dup2(k.watch, 1) : -1;
-    keeper_os_close_from(k.watch >= 0 ? 2 : 1);
+    keep_only(&k);
     if (!keep(&k, &info))
         _exit(0);
     tell(&k, KEEPER_EXITED, info.si_code, info.si_status);
