@@ -213,7 +213,7 @@ static int64_t end_plugin(struct kept *k) {
         return now + KEEPER_KILL_AGAIN;
     }
     if (!orphaned)
-        return clock_add(now, keeper_os_host_interval);
+        return k->watch >= 0 ? VOUCH_FOREVER : now + KEEPER_HOST_INTERVAL;
     if (age >= KEEPER_ORPHAN_TERM && !k->termed) {
         k->termed = true;
         signal_plugin(k, SIGTERM);

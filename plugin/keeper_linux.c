@@ -34,7 +34,7 @@
 #define SYS_pidfd_send_signal 424
 #endif
 
-const int64_t keeper_os_host_interval = VOUCH_FOREVER;
+const bool keeper_os_adopts = true;
 
 /* struct clone_args of linux/sched.h, its first version. */
 struct clone_arguments {
