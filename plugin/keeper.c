@@ -26,7 +26,10 @@ static _Noreturn void give_up(int report, enum keeper_step step, int error) {
 /* Sources and targets may overlap: first all sources go above all targets. */
 static int place_fds(const struct keeper_plan *plan, int *report) {
     int sources[KEEPER_FDS_MAX], count = plan->fd_count;
-    *report = fcntl(*report, F_DUPFD_CLOEXEC, count);
+    int above = fcntl(*report, F_DUPFD_CLOEXEC, count);
+    if (above < 0)
+        return errno; /* and the one there is can tell it */
+    *report = above;
     for (int i = 0; i < count; i++) {
         sources[i] = fcntl(plan->fds[i], F_DUPFD_CLOEXEC, count);
         if (sources[i] < 0)
@@ -164,8 +167,19 @@ static bool plugin_ended(const struct kept *k, siginfo_t *ret_info) {
     }
 }
 
-static void signal_group(const struct kept *k, int number) {
-    (void)kill(-k->plugin, number); /* it has not been waited for: the number is its */
+/* It has not been waited for: the number is its, and that of the group that it began in. That group
+ * may be without it, or not be any more: a process can go to any group of its session. */
+static void signal_plugin(const struct kept *k, int number) {
+    (void)kill(-k->plugin, number);
+    if (number == SIGKILL || getpgid(k->plugin) != k->plugin)
+        (void)kill(k->plugin, number);
+}
+
+/* Again and again, until it has ended. */
+static void kill_plugin(struct kept *k) {
+    k->killed = true;
+    signal_plugin(k, SIGKILL);
+    keeper_os_kill_children();
 }
 
 static void host_is_gone(struct kept *k) {
@@ -184,38 +198,50 @@ static void listen_to_host(struct kept *k) {
     if (size == 0 || (size < 0 && errno != EAGAIN && errno != EINTR))
         host_is_gone(k);
     for (ssize_t i = 0; i < size; i++)
-        signal_group(k, said[i] == KEEPER_KILL ? SIGKILL : SIGTERM);
+        if (said[i] == KEEPER_KILL)
+            kill_plugin(k);
+        else
+            signal_plugin(k, SIGTERM);
 }
 
-/* What is due when the host has gone; returns when to look again. */
-static int64_t end_orphan(struct kept *k) {
-    if (k->orphaned_at == VOUCH_FOREVER)
-        return clock_add(vouch_now(), keeper_os_host_interval);
-    int64_t age = vouch_now() - k->orphaned_at;
+/* What is due when the host has gone, or has had the plugin killed; returns when to look again. */
+static int64_t end_plugin(struct kept *k) {
+    int64_t now = vouch_now(), age = now - k->orphaned_at;
+    bool orphaned = k->orphaned_at != VOUCH_FOREVER;
+    if (k->killed || (orphaned && age >= KEEPER_ORPHAN_KILL)) {
+        kill_plugin(k);
+        return now + KEEPER_KILL_AGAIN;
+    }
+    if (!orphaned)
+        return k->watch >= 0 ? VOUCH_FOREVER : now + KEEPER_HOST_INTERVAL;
     if (age >= KEEPER_ORPHAN_TERM && !k->termed) {
         k->termed = true;
-        signal_group(k, SIGTERM);
+        signal_plugin(k, SIGTERM);
     }
-    if (age >= KEEPER_ORPHAN_KILL && !k->killed) {
-        k->killed = true;
-        signal_group(k, SIGKILL);
-    }
-    if (k->killed)
-        return VOUCH_FOREVER;
     return k->orphaned_at + (k->termed ? KEEPER_ORPHAN_KILL : KEEPER_ORPHAN_TERM);
 }
 
-static void keep(struct kept *k, siginfo_t *ret_info) {
+/* When the host is there, it is the host that gives up on a plugin that can't be killed. */
+static bool hopeless(const struct kept *k) {
+    return k->orphaned_at != VOUCH_FOREVER &&
+           vouch_now() - k->orphaned_at >= KEEPER_ORPHAN_KILL + KEEPER_SWEEP;
+}
+
+/* False: the plugin is there, and can't be killed. */
+static bool keep(struct kept *k, siginfo_t *ret_info) {
     while (!plugin_ended(k, ret_info)) {
         bool control, watch;
+        if (hopeless(k))
+            return false;
         if (k->orphaned_at == VOUCH_FOREVER && keeper_os_host_gone(k->host))
             host_is_gone(k);
-        wait_for(k, end_orphan(k), &control, &watch);
+        wait_for(k, end_plugin(k), &control, &watch);
         if (control)
             listen_to_host(k);
         if (watch)
             host_is_gone(k);
     }
+    return true;
 }
 
 /* Kills what we have adopted until there is nothing. */
@@ -235,6 +261,15 @@ static void sweep(void) {
     }
 }
 
+/* Of all that came with the fork only these two stay. Neither may be put where the other one is,
+ * and no descriptor may be free to put one aside. */
+static void keep_only(struct kept *k) {
+    int watch = k->watch == 0 ? 0 : 1;
+    k->control = dup2(k->control, 1 - watch);
+    k->watch = k->watch >= 0 ? dup2(k->watch, watch) : -1;
+    keeper_os_close_from(k->watch >= 0 ? 2 : 1);
+}
+
 static _Noreturn void be_keeper(const struct keeper_plan *plan, int control, pid_t host) {
     struct kept k = {.control = control, .host = host, .orphaned_at = VOUCH_FOREVER};
     siginfo_t info;
@@ -244,13 +279,11 @@ static _Noreturn void be_keeper(const struct keeper_plan *plan, int control, pid
     k.watch = keeper_os_watch(host);
     if (!start_plugin(&k, plan))
         _exit(0);
-    /* Of all that came with the fork only these two stay. */
-    k.control = dup2(k.control, 0);
-    k.watch = k.watch >= 0 ? dup2(k.watch, 1) : -1;
-    keeper_os_close_from(k.watch >= 0 ? 2 : 1);
-    keep(&k, &info);
+    keep_only(&k);
+    if (!keep(&k, &info))
+        _exit(0);
     tell(&k, KEEPER_EXITED, info.si_code, info.si_status);
-    signal_group(&k, SIGKILL);
+    signal_plugin(&k, SIGKILL);
     (void)waitpid(k.plugin, NULL, 0);
     sweep();
     _exit(0);

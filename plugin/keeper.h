@@ -8,9 +8,10 @@
  * Why it is there. Only a parent knows for sure that a pid still is its child's, and only somebody
  * who outlives the host can end what the host leaves behind. A plugin has a process group of its
  * own; while its leader, the plugin, has not been waited for, the number of that group can be
- * nobody else's, and that is the only time at which signals are sent to it. On Linux the keeper
- * also adopts what left the group (a "subreaper"): it kills what it has adopted, one generation
- * after the other, until it has no children, and then knows that there are none.
+ * nobody else's, and that is the only time at which signals are sent to it; and to the plugin,
+ * which may have left its group. On Linux the keeper also adopts what left the group (a
+ * "subreaper"): it kills what it has adopted, one generation after the other, until it has no
+ * children, and then knows that there are none.
  *
  *   - the host says so, ends, or executes another program: the plugin is ended
  *   - the plugin ends: the rest of its group and its orphans are killed
@@ -39,6 +40,12 @@
 /* For killed processes to go, before the keeper gives up on them (one that changed its user, say).
  */
 #define KEEPER_SWEEP VOUCH_SECONDS(2)
+/* How often the keeper asks whether the host is there, where nothing tells it: without a pidfd
+ * (other systems, Linux before 5.3, a filter of system calls). The end of the control socket does
+ * not: the host may have forked a child that holds it. */
+#define KEEPER_HOST_INTERVAL VOUCH_MILLISECONDS(200)
+/* Between one SIGKILL and the next, while the plugin is there. */
+#define KEEPER_KILL_AGAIN VOUCH_MILLISECONDS(20)
 
 /* Everything that the child needs, made before. */
 struct keeper_plan {
@@ -129,7 +136,7 @@ int keeper_os_switch_user(const struct keeper_plan *plan, enum keeper_step *ret_
 int keeper_os_die_with(pid_t keeper);
 int keeper_os_no_new_privileges(void);
 void keeper_os_cloexec_from(int fd);
-/* How often the keeper has to ask keeper_os_host_gone, ns; VOUCH_FOREVER: it is told. */
-extern const int64_t keeper_os_host_interval;
+/* Whether keeper_os_adopt and keeper_os_kill_children do anything. */
+extern const bool keeper_os_adopts;
 
 #endif

@@ -2,6 +2,7 @@
 /* The keeper on Linux: pidfds, adopted orphans, the death of a parent. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -33,7 +34,7 @@
 #define SYS_pidfd_send_signal 424
 #endif
 
-const int64_t keeper_os_host_interval = VOUCH_FOREVER;
+const bool keeper_os_adopts = true;
 
 /* struct clone_args of linux/sched.h, its first version. */
 struct clone_arguments {
@@ -161,20 +162,42 @@ void keeper_os_cloexec_from(int fd) {
 /* Not those of libc's: they would make all threads of the program do it, whom this process has not
  * but remembers. */
 #if defined(SYS_setgroups32)
-enum { CALL_SETGROUPS = SYS_setgroups32, CALL_SETGID = SYS_setgid32, CALL_SETUID = SYS_setuid32 };
+enum {
+    CALL_SETGROUPS = SYS_setgroups32,
+    CALL_SETGID = SYS_setresgid32,
+    CALL_SETUID = SYS_setresuid32,
+};
 #else
-enum { CALL_SETGROUPS = SYS_setgroups, CALL_SETGID = SYS_setgid, CALL_SETUID = SYS_setuid };
+enum { CALL_SETGROUPS = SYS_setgroups, CALL_SETGID = SYS_setresgid, CALL_SETUID = SYS_setresuid };
 #endif
+
+/* The kernel takes capabilities away from a process that was root and is not any more. One that
+ * never was root, and may change its user by a capability, would pass its ambient ones on to the
+ * program, CAP_SETUID among them, and the inheritable ones to a file that asks for them. */
+static int drop_heritage(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL)
+        return errno; /* EINVAL: before Linux 4.3, which has none */
+    if (syscall(SYS_capget, &header, sets) < 0)
+        return errno;
+    for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
+        sets[i].inheritable = 0;
+    return syscall(SYS_capset, &header, sets) < 0 ? errno : 0;
+}
 
 int keeper_os_switch_user(const struct keeper_plan *plan, enum keeper_step *ret_step) {
     *ret_step = KEEPER_STEP_GROUPS;
     if (syscall(CALL_SETGROUPS, plan->group_count, plan->groups) < 0)
         return errno;
     *ret_step = KEEPER_STEP_GID;
-    if (syscall(CALL_SETGID, plan->gid) < 0)
+    if (syscall(CALL_SETGID, plan->gid, plan->gid, plan->gid) < 0)
         return errno;
     *ret_step = KEEPER_STEP_UID;
-    return syscall(CALL_SETUID, plan->uid) < 0 ? errno : 0;
+    if (syscall(CALL_SETUID, plan->uid, plan->uid, plan->uid) < 0)
+        return errno;
+    *ret_step = KEEPER_STEP_PRIVILEGES;
+    return drop_heritage();
 }
 
 int keeper_os_die_with(pid_t keeper) {

@@ -13,8 +13,7 @@
 
 #include "plugin/keeper.h"
 
-/* The host may have forked a child that holds the other end of the control socket. */
-const int64_t keeper_os_host_interval = VOUCH_MILLISECONDS(200);
+const bool keeper_os_adopts = false;
 
 pid_t keeper_os_fork(int *ret_pidfd) {
     if (ret_pidfd)

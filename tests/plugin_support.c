@@ -141,7 +141,7 @@ static void on_line(void *context, struct vouch_plugin *plugin,
 }
 
 bool plugin_is_portable(void) {
-    return keeper_os_host_interval != VOUCH_FOREVER;
+    return !keeper_os_adopts;
 }
 
 struct vouch_plugin_options plugin_options(const char *mode, const char *argument,

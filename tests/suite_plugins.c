@@ -10,9 +10,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#endif
 
 #include "tests/harness.h"
 #include "tests/plugin_support.h"
@@ -139,6 +147,34 @@ Test(plugins, that_can_not_be_executed) {
     options.directory = "/no/such/directory";
     cr_assert_eq(vouch_plugin_start(&options, &plugin, &error), VOUCH_E_PLUGIN_EXEC);
     HAS(error.message, "directory");
+}
+
+/* Wherever the descriptors run out, that is what is told; 0, or the code that is not about it. */
+static int start_short_of_fds(void) {
+    struct vouch_plugin_options options = plugin_options("serve", NULL, NULL);
+    int first = dup(2), r;
+    close(first);
+    options.program = "/nonexistent/plugin";
+    for (int more = 6; more < 40; more++) {
+        struct rlimit limit = {(rlim_t)(first + more), (rlim_t)(first + 40)};
+        struct vouch_plugin *plugin;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+            return 1;
+        r = vouch_plugin_start(&options, &plugin, NULL);
+        if (r != -EMFILE && r != VOUCH_E_PLUGIN_EXEC)
+            return 2;
+    }
+    return r == VOUCH_E_PLUGIN_EXEC ? 0 : 3;
+}
+
+Test(plugins, started_with_few_descriptors_left) {
+    pid_t child = fork();
+    if (child == 0)
+        _exit(start_short_of_fds());
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status));
+    cr_assert_eq(WEXITSTATUS(status), 0, "%d", WEXITSTATUS(status));
 }
 
 /* ---- in a call ---- */
@@ -296,6 +332,30 @@ Test(plugins, that_take_too_long_are_terminated) {
     vouch_plugin_free(plugin);
 }
 
+/* A signal to its group does not find it. */
+Test(plugins, that_leave_their_group_are_killed) {
+    struct vouch_plugin_options options = plugin_options("evade", NULL, &told);
+    options.stop_timeout = options.term_timeout = VOUCH_MILLISECONDS(50);
+    struct vouch_plugin *plugin = start_with(&options);
+    cr_assert_eq(vouch_plugin_stop(plugin), 1, "a signal was needed");
+    cr_assert_eq(plugin_log_event(&told, 1).signal, SIGKILL);
+    cr_assert(plugin_log_event(&told, 1).asked);
+    vouch_plugin_free(plugin);
+}
+
+Test(plugins, that_leave_their_group_are_terminated) {
+    struct vouch_plugin_options options = plugin_options("leave-group", NULL, &told);
+    options.stop_timeout = VOUCH_MILLISECONDS(50);
+    struct vouch_plugin *plugin = start_with(&options);
+    struct rpc_outcome outcome;
+    rpc_call_async(client_of(plugin), "work", "60000", NULL, &outcome, NULL);
+    rpc_check_call(client_of(plugin), "echo", "", 0, NULL);
+    cr_assert_eq(vouch_plugin_stop(plugin), 1);
+    cr_assert_eq(plugin_log_event(&told, 1).signal, SIGTERM);
+    cr_assert_geq(vouch_client_process(client_of(plugin)), 1);
+    vouch_plugin_free(plugin);
+}
+
 Test(plugins, are_stopped_while_they_start) {
     struct vouch_plugin_set *set;
     struct vouch_plugin *plugin;
@@ -345,8 +405,28 @@ Test(plugins, leave_no_descendants_when_they_crash) {
     vouch_plugin_free(plugin);
 }
 
+/* What else there may be about a host. */
+enum { HOST_HELD = 1, HOST_WITHOUT_PIDFD = 2 };
+
+/* As before Linux 5.3. */
+static bool without_pidfd(void) {
+#if defined(__linux__) && defined(SYS_pidfd_open)
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pidfd_open, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof(code) / sizeof(code[0]), code};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+#else
+    return true;
+#endif
+}
+
 /* A host of its own process, whose plugin tells its own pid and that of ten descendants. */
-static pid_t host_with(const char *mode, const char *argument, const char *path, int hold) {
+static pid_t host_with(const char *mode, const char *argument, const char *path, int how) {
     int ready[2];
     char byte;
     cr_assert_eq(pipe(ready), 0);
@@ -356,6 +436,8 @@ static pid_t host_with(const char *mode, const char *argument, const char *path,
         struct vouch_plugin *plugin;
         dup2(open("/dev/null", O_RDWR), 1); /* who reads the test's output need not wait for us */
         dup2(1, 2);
+        if (how & HOST_WITHOUT_PIDFD && !without_pidfd())
+            _exit(1);
         if (vouch_plugin_start(&options, &plugin, NULL) != 0)
             _exit(1);
         char own[SUPPORT_PATH_MAX + 8];
@@ -365,8 +447,10 @@ static pid_t host_with(const char *mode, const char *argument, const char *path,
         fclose(file);
         if (vouch_client_call(client_of(plugin), "spread", path, strlen(path), NULL, NULL, NULL))
             _exit(1);
-        if (hold && fork() == 0)
-            pause(); /* has all our descriptors */
+        if (how & HOST_HELD && fork() == 0) { /* has all our descriptors */
+            alarm(10);
+            pause();
+        }
         (void)!write(ready[1], "r", 1);
         for (;;)
             pause();
@@ -377,19 +461,21 @@ static pid_t host_with(const char *mode, const char *argument, const char *path,
     return host;
 }
 
-static void check_host_killed(const char *mode, const char *argument, int hold) {
+static void check_host_killed(const char *mode, const char *argument, int how) {
     char path[SUPPORT_PATH_MAX], own[SUPPORT_PATH_MAX + 8];
     pid_t pids[11];
     support_temp_path(path, "pids");
     snprintf(own, sizeof(own), "%s.own", path);
-    pid_t host = host_with(mode, argument, path, hold);
+    pid_t host = host_with(mode, argument, path, how);
     cr_assert_eq(plugin_read_pids(path, pids, 10), 10);
     cr_assert_eq(plugin_read_pids(own, pids + 10, 1), 1);
     for (int i = 0; i < 11; i++)
         cr_assert(plugin_alive(pids[i]));
     cr_assert_eq(kill(host, SIGKILL), 0);
-    cr_assert(plugin_all_gone(pids, 11, VOUCH_TEST_ROUNDS(VOUCH_SECONDS(1), VOUCH_SECONDS(10))),
-              "one second later");
+    int64_t patience = VOUCH_TEST_ROUNDS(VOUCH_SECONDS(1), VOUCH_SECONDS(8));
+    if (how & HOST_WITHOUT_PIDFD)
+        patience += VOUCH_SECONDS(1);
+    cr_assert(plugin_all_gone(pids, 11, patience), "one second later");
     cr_assert_eq(waitpid(host, NULL, 0), host);
 }
 
@@ -399,6 +485,19 @@ Test(plugins, do_not_outlive_a_host_that_is_killed) {
 
 Test(plugins, that_are_stubborn_do_not_either) {
     check_host_killed("stubborn", NULL, 0);
+}
+
+/* By its pidfd, or asked for: no end of a socket tells it. */
+Test(plugins, do_not_outlive_a_host_whose_descriptors_live_on) {
+    check_host_killed("serve", NULL, HOST_HELD);
+    check_host_killed("serve", NULL, HOST_HELD | HOST_WITHOUT_PIDFD);
+}
+
+/* Its descendants are in no group of the plugin's either. */
+Test(plugins, that_leave_their_group_do_not_either) {
+    if (plugin_is_portable())
+        cr_skip_test("only the group is found");
+    check_host_killed("evade", NULL, 0);
 }
 
 static int read_file(const char *path, char *text, size_t room) {

@@ -10,6 +10,12 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <grp.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#endif
 
 #include "tests/harness.h"
 #include "tests/plugin_support.h"
@@ -236,6 +242,65 @@ Test(plugin, runs_as_another_user) {
     free(text);
     vouch_plugin_free(plugin);
 }
+
+#if defined(__linux__)
+/* A host as a service manager makes it: not root, with what it needs to be able to switch. */
+static bool become_capable(void) {
+    static const int wanted[] = {CAP_SETUID, CAP_SETGID, CAP_KILL};
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    for (int i = 0; i < 3; i++)
+        sets[0].permitted |= 1u << wanted[i];
+    sets[0].effective = sets[0].inheritable = sets[0].permitted;
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
+        setresgid(12340, 12340, 12340) < 0 || setresuid(12340, 12340, 12340) < 0 ||
+        syscall(SYS_capset, &header, sets) < 0)
+        return false;
+    for (int i = 0; i < 3; i++)
+        if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, wanted[i], 0, 0) < 0)
+            return false;
+    return true;
+}
+
+/* 0: the program had no capabilities; 1: it had; 2: can't be known here. */
+static int capabilities_of_plugin(void) {
+    static const char *const arguments[] = {"^Cap", "/proc/self/status", NULL};
+    struct vouch_plugin_options options = plugin_options("serve", NULL, &plugin_told);
+    struct vouch_plugin *plugin;
+    if (!become_capable())
+        return 2;
+    options.program = "/bin/grep";
+    options.arguments = arguments;
+    options.switch_user = true;
+    options.uid = options.gid = 12345;
+    if (vouch_plugin_start(&options, &plugin, NULL) == 0)
+        return 1;
+    unsigned empty = 0;
+    for (unsigned i = 0; i < plugin_told.line_count; i++) {
+        const char *text = plugin_told.lines[i].text;
+        if (strncmp(text, "CapBnd", 6) == 0)
+            continue;
+        if (strspn(strchr(text, ':') + 1, " 0") != strlen(strchr(text, ':') + 1))
+            return 1;
+        empty++;
+    }
+    return empty > 0 ? 0 : 2;
+}
+
+Test(plugin, as_another_user_has_no_capabilities_of_its_hosts) {
+    if (geteuid() != 0 || plugin_is_portable())
+        cr_skip_test("only root can make such a host");
+    pid_t child = fork();
+    if (child == 0)
+        _exit(capabilities_of_plugin());
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status), "%d", status);
+    if (WEXITSTATUS(status) == 2)
+        cr_skip_test("no such host can be made here");
+    cr_assert_eq(WEXITSTATUS(status), 0);
+}
+#endif
 
 /* ---- versions ---- */
 

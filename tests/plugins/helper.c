@@ -302,6 +302,15 @@ static void add(struct vouch_server *server, const char *name, vouch_handler han
         exit(2);
 }
 
+/* Out of the way of what is sent to its group, and of the end of its parent. */
+static void evade(void) {
+    if (setpgid(0, getpgid(getppid())) < 0)
+        exit(9);
+#if defined(__linux__)
+    prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
+#endif
+}
+
 int main(int argc, char **argv) {
     static const uint32_t versions[] = {2, 3, 7};
     const char *mode = argc > 1 ? argv[1] : "serve";
@@ -310,8 +319,11 @@ int main(int argc, char **argv) {
     argument = argc > 2 ? argv[2] : "";
     sigprocmask(SIG_SETMASK, NULL, &mask);
     misbehave(mode);
-    if (strcmp(mode, "stubborn") == 0)
+    bool evasive = strcmp(mode, "evade") == 0, stubborn = evasive || strcmp(mode, "stubborn") == 0;
+    if (stubborn)
         signal(SIGTERM, SIG_IGN);
+    if (evasive || strcmp(mode, "leave-group") == 0)
+        evade();
     if (strcmp(mode, "spread") == 0)
         spread(10, argument);
     if (vouch_server_new(NULL, &server) < 0)
@@ -339,7 +351,7 @@ int main(int argc, char **argv) {
     int r = vouch_plugin_serve(&options, &error);
     if (r < 0)
         fprintf(stderr, "%s\n", error.message);
-    if (strcmp(mode, "stubborn") == 0)
+    if (stubborn)
         hang();
     vouch_server_free(server);
     return r == 0 ? 0 : 1;
