@@ -176,7 +176,17 @@ void loop_wake(struct loop *loop) {
     poller_wake(loop->poller);
 }
 
+void loop_finish_turn(struct loop *loop) {
+    uint64_t before = loop->turns;
+    while (loop->turning && !loop_is_mine(loop) && loop->turns == before) {
+        loop_wake(loop);
+        pthread_cond_wait(&loop->changed, &loop->lock);
+    }
+}
+
 static void deal_with(struct loop *loop, struct loop_source *source) {
+    if (source->fd < 0)
+        return; /* unwatched between the event and now */
     source->ready(source);
     if (source->fd >= 0 && poller_arm(loop->poller, source->fd, POLLER_IN, source) < 0)
         loop_unwatch(loop, source); /* out of memory: its timer ends what waits for it */
@@ -211,6 +221,7 @@ int loop_turn(struct loop *loop, int64_t deadline) {
         m->work(m);
     }
     loop->turning = false;
+    loop->turns++;
     loop_notify(loop);
     return r;
 }

@@ -365,9 +365,10 @@ int plugin_begin(struct vouch_plugin *plugin) {
     r = watch_ends(plugin, &ends);
     if (r == 0)
         r = start_keeper(plugin, &ends);
+    if (r < 0)
+        unwatch_ends(plugin); /* before they hang up */
     close_ends(ends.its);
     if (r < 0) {
-        unwatch_ends(plugin);
         close_ends(ends.ours);
         return r;
     }
