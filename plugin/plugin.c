@@ -138,10 +138,13 @@ static int start(struct loop *loop, struct vouch_plugin *plugin, struct vouch_er
     if (r < 0)
         return error_set(error, r, "plugin %s can't be started: %s", plugin->program.name,
                          vouch_strerror(r));
-    while (plugin->state == VOUCH_PLUGIN_STARTING)
+    while (!plugin->was_running && plugin->state != VOUCH_PLUGIN_ENDED)
         (void)!loop_turn(loop, VOUCH_FOREVER);
     if (plugin->was_running)
         return 0;
+    if (plugin->stop_wanted)
+        return error_set(error, -ESHUTDOWN, "plugin %s: a callback stopped it while it started",
+                         plugin->program.name);
     if (error)
         *error = plugin->error;
     return plugin->error.code;
