@@ -11,6 +11,7 @@
 #include "rpc/peer.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 
 #include "lib/clock.h"
 #include "lib/cond.h"
@@ -286,6 +287,26 @@ void peer_cut(struct vouch_client *client) {
     peer_leave(conn, -ECONNRESET); /* now, also while another thread is reading it */
     server_conn_update(conn);
     let_go_locked(conn);
+}
+
+void peer_hang_up(struct vouch_client *client) {
+#ifdef __linux__
+    struct server_conn *conn = hold_locked(client);
+    if (!conn)
+        return;
+    if (conn->open)
+        (void)shutdown(vouch_conn_get_fd(conn->link.conn), SHUT_RD);
+    let_go_locked(conn);
+#else
+    (void)client;
+#endif
+}
+
+bool peer_has_calls(struct vouch_client *client) {
+    client_lock(client);
+    bool has = client->host && client->flight;
+    client_unlock(client);
+    return has;
 }
 
 static int say(struct vouch_client *client, int (*what)(struct session *)) {

@@ -47,6 +47,13 @@ void peer_refuse(struct vouch_client *client);
  * has ended with -ECONNRESET; the server may still be seeing the end. */
 void peer_cut(struct vouch_client *client);
 
+/* The peer's process is gone, whoever else has its end: once what it has sent has been read, the
+ * connection ends. Where the system would throw that away (all but Linux) this does nothing. */
+void peer_hang_up(struct vouch_client *client);
+
+/* Whether there are calls in flight, over a connection. */
+bool peer_has_calls(struct vouch_client *client);
+
 /* session_beat, session_ask_stop, and the pongs seen, of the present connection. -ECONNRESET when
  * there is none. */
 int peer_beat(struct vouch_client *client);
