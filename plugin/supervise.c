@@ -471,8 +471,9 @@ static void ask_how_it_is(struct vouch_plugin *plugin) {
         return;
     }
     loop_pause(plugin->loop);
-    run->beaten = peer_beat(plugin->client) == 0;
+    int r = peer_beat(plugin->client);
     loop_resume(plugin->loop);
+    run->beaten = r == 0 || r == -EAGAIN; /* its hello is missed as well as an answer */
     loop_set_timer(plugin->loop, &plugin->ping_timer,
                    vouch_deadline_in(plugin->options.ping_interval));
 }

@@ -260,6 +260,19 @@ Test(plugins, that_do_not_answer_are_killed) {
     vouch_plugin_free(plugin);
 }
 
+/* Whether it knows pings is said in its hello, which has to come too. */
+Test(plugins, that_say_no_hello_are_killed) {
+    struct vouch_plugin_options options = plugin_options("welcome-then-hang", NULL, &told);
+    options.ping_interval = VOUCH_MILLISECONDS(100);
+    options.ping_misses = 2;
+    options.restart = VOUCH_PLUGIN_RESTART_NEVER;
+    struct vouch_plugin *plugin = start_with(&options);
+    rpc_check_call(client_of(plugin), "echo", "", -ECONNRESET, NULL);
+    plugin_log_wait(&told, 2);
+    HAS(plugin_log_event(&told, 1).text, "did not answer 2 pings");
+    vouch_plugin_free(plugin);
+}
+
 /* ---- the end ---- */
 
 Test(plugins, complete_what_is_in_flight_when_stopped) {

@@ -284,6 +284,10 @@ static void misbehave(const char *mode) {
         (void)!read(3, &byte, 1);
         exit(7);
     }
+    if (strcmp(mode, "welcome-then-hang") == 0) {
+        say("vouch-plugin 1 %s 1 helper\n", token);
+        hang();
+    }
     if (strcmp(mode, "flood-at-start") == 0) {
         for (int i = 0; i < 100000; i++)
             fprintf(stderr, "flood %d\n", i);
