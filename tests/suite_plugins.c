@@ -190,6 +190,9 @@ Test(plugins, calls_fail_at_once_while_it_is_down_if_wished) {
     rpc_check_call(client_of(plugin), "exit", "1", -ECONNRESET, NULL);
     plugin_log_wait(&told, 2);
     rpc_check_call_options(client_of(plugin), "echo", "", &soon, -ETIMEDOUT);
+    cr_assert_eq(vouch_client_call_async(client_of(plugin), "echo", NULL, 0, NULL,
+                                         rpc_outcome_callback, NULL, NULL),
+                 -ECONNRESET, "it never waits");
     vouch_plugin_free(plugin);
 }
 

@@ -158,7 +158,8 @@ struct vouch_plugin_options {
     int64_t restart_min, restart_max, healthy_after;
     /* So many restarts without being healthy once, and it is given up; 0: 10; UINT32_MAX: never. */
     uint32_t restarts_max;
-    /* Calls while it is down fail at once (-ECONNRESET); off: they wait until their deadline. */
+    /* Calls while it is down fail at once (-ECONNRESET); off: those that block wait until their
+     * deadline. Asynchronous ones never wait for it: they answer -ECONNRESET at once. */
     bool fail_while_down;
 
     /* Whether it is alive is asked every ping_interval ns (0: 10 s; VOUCH_FOREVER: never; at least
