@@ -9,6 +9,7 @@
 #include "lib/cond.h"
 #include "lib/mem.h"
 #include "lib/os.h"
+#include "rpc/peer.h"
 
 /* Events dealt with before a foreign loop gets its turn. */
 #define PROCESS_TURNS 64
@@ -209,6 +210,7 @@ int loop_turn(struct loop *loop, int64_t deadline) {
     }
     loop->turning = true;
     loop->turner = pthread_self();
+    const void *outer = peer_turn(loop); /* a callback may turn another loop */
     int64_t next = timer_next(&loop->timers);
     pthread_mutex_unlock(&loop->lock);
     int r = poller_wait(loop->poller, &event, 1, next < deadline ? next : deadline);
@@ -220,6 +222,7 @@ int loop_turn(struct loop *loop, int64_t deadline) {
         following = m->next;
         m->work(m);
     }
+    (void)peer_turn(outer);
     loop->turning = false;
     loop->turns++;
     loop_notify(loop);

@@ -63,6 +63,8 @@ static int make_parts(struct vouch_plugin *plugin, const struct vouch_client_opt
         r = peer_client_new(client, &plugin->client);
     if (r == 0)
         peer_await(plugin->client, !o->fail_while_down);
+    if (r == 0)
+        peer_set_turner(plugin->client, plugin->loop);
     if (r == 0 && !plugin->server)
         r = loop_get_server(plugin->loop, &plugin->server);
     return r == 0 ? loop_add(plugin->loop, &plugin->member) : r;

@@ -110,8 +110,24 @@ int peer_connect(struct vouch_client *client, int64_t deadline) {
     }
 }
 
+/* What this thread turns. */
+static _Thread_local const void *turning;
+
+void peer_set_turner(struct vouch_client *client, const void *turner) {
+    client->turner = turner;
+}
+
+const void *peer_turn(const void *turner) {
+    const void *before = turning;
+    turning = turner;
+    return before;
+}
+
 int peer_may_wait(const struct vouch_client *client) {
     const struct vouch_server *server = client->host ? client->host->server : NULL;
+    bool own = client->turner && client->turner == turning;
+    if (own && (server ? server->looped : client->awaits && !client->closed && !client->refuses))
+        return -EDEADLK;
     return server && server->looped && server_of_this_thread() == server ? -EDEADLK : 0;
 }
 

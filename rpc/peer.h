@@ -40,6 +40,13 @@ int peer_attach(struct vouch_server *server, struct vouch_conn *conn, struct vou
 /* Whether calls without a connection wait for one until their deadline. */
 void peer_await(struct vouch_client *client, bool await);
 
+/* This guest is connected, and read where nobody else does that, by the thread that turns `turner`.
+ * Before its first call. */
+void peer_set_turner(struct vouch_client *client, const void *turner);
+/* This thread turns it from now on (NULL: nothing): calls that would wait for that answer -EDEADLK.
+ * Returns what it has turned so far. */
+const void *peer_turn(const void *turner);
+
 /* Calls that begin from now on answer -ESHUTDOWN. */
 void peer_refuse(struct vouch_client *client);
 

@@ -11,8 +11,15 @@
  *
  * Threads. There are none unless `threaded` asks for one. Otherwise the program runs what has to be
  * done: vouch_plugin_run in a thread of its own, or vouch_plugin_process in its loop. All functions
- * may be called by any thread; callbacks run on the one that does the work, without a lock. Inside
- * a callback those that wait (start, stop, wait, run, free) answer -EDEADLK or must not be called.
+ * may be called by any thread; callbacks run on the one that does the work, without a lock.
+ *
+ * Inside a callback (on_line, on_event): stop, wait and run answer -EDEADLK, free must not be
+ * called; begin_stop and all that only look may be. Nothing else of the plugin, or of its set, gets
+ * on until the callback returns. A blocking call of the client answers -EDEADLK where this thread
+ * would have to read its own reply: without options.server, or with one in a foreign loop, and
+ * always while the plugin is down (unless fail_while_down: -ECONNRESET). With a server that has
+ * threads of its own it works. Asynchronous calls may always be made; vouch_client_wait must not be
+ * called.
  *
  * Signals and children of the host program are left alone: no SIGCHLD handler is installed,
  * whatever is done about SIGCHLD does not disturb, and on Linux wait(2) for any child does not see
