@@ -196,6 +196,7 @@ struct vouch_plugin_options {
  *   VOUCH_E_PLUGIN_PROTOCOL   it speaks another version of the hand-over
  *   VOUCH_E_PLUGIN_TOKEN      it does not have the token of this start
  *   VOUCH_E_PLUGIN_VERSION    there is no application version that both know
+ *   -ESHUTDOWN                a callback called vouch_plugin_begin_stop
  *   -ETIMEDOUT                start_timeout; -EINVAL, -ENOMEM, errnos of sockets, pipes, processes
  * Any thread; blocks. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_plugin_start(const struct vouch_plugin_options *options,
@@ -208,8 +209,9 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_plugin_start(const struct vouch_plugin_opti
 VOUCH_API void vouch_plugin_free(struct vouch_plugin *plugin);
 
 /* The client that calls it, for the life of the plugin: over restarts the same. What is in flight
- * when it ends answers -ECONNRESET at once and is not repeated. While it is stopping or has ended
- * calls answer -ESHUTDOWN. Not to be closed or freed. Any thread; does not block. */
+ * when it ends, and that it has not answered, answers -ECONNRESET and is not repeated. While it is
+ * stopping or has ended calls answer -ESHUTDOWN. Not to be closed or freed. Any thread; does not
+ * block. */
 VOUCH_API struct vouch_client *vouch_plugin_get_client(struct vouch_plugin *plugin);
 
 /* Ends it: asks, so that it completes what is in flight; after stop_timeout SIGTERM, after
@@ -322,7 +324,9 @@ struct vouch_plugin_serve_options {
     /* The host is gone. May be NULL. There is little time: the keeper kills within a second. */
     void (*on_host_gone)(void *context);
     void *context;
-    int64_t drain_timeout; /* for calls in flight when told to stop, ns; 0: 5 s */
+    /* For calls in flight when told to stop, ns; 0: 5 s. The host waits for its stop_timeout only.
+     */
+    int64_t drain_timeout;
 };
 
 /* In the plugin: takes the connection over that the host has handed down, shakes hands, serves
