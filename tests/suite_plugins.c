@@ -291,8 +291,14 @@ Test(plugins, complete_what_is_in_flight_when_stopped) {
 
 /* What it has sent before it exits is read, however soon its end is noticed. */
 Test(plugins, that_have_answered_were_heard) {
+    struct vouch_plugin_options options = plugin_options("serve", NULL, NULL);
+    struct vouch_server *server; /* another thread reads them than sees the end */
+    struct vouch_server_options one = {VOUCH_OPTIONS(one), .workers = 1};
+    cr_assert_eq(vouch_server_new(&one, &server), 0);
+    cr_assert_eq(vouch_server_start(server), 0);
+    options.server = server;
     for (int round = 0; round < 20; round++) {
-        struct vouch_plugin *plugin = plugin_open("serve", NULL);
+        struct vouch_plugin *plugin = start_with(&options);
         struct rpc_outcome outcomes[8];
         for (int i = 0; i < 8; i++)
             rpc_call_async(client_of(plugin), "large", "", NULL, &outcomes[i], NULL);
@@ -304,6 +310,7 @@ Test(plugins, that_have_answered_were_heard) {
         }
         vouch_plugin_free(plugin);
     }
+    vouch_server_free(server);
 }
 
 Test(plugins, that_ignore_everything_but_sigkill) {
@@ -610,7 +617,7 @@ Test(plugins, of_a_set_that_can_not_begin_leave_nothing) {
         int r = 0;
         few = (struct rlimit){(rlim_t)top + room, before.rlim_max};
         cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
-        for (int i = 0; i < 100 && r == 0; i++)
+        for (int i = 0; i < 1000 && r == 0; i++)
             r = vouch_plugin_set_add(set, &options, &plugin, NULL) == -EMFILE ? 0 : 1;
         cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
         if (r != 0)
