@@ -9,6 +9,7 @@
 #include "lib/cond.h"
 #include "lib/mem.h"
 #include "lib/os.h"
+#include "rpc/peer.h"
 
 /* Events dealt with before a foreign loop gets its turn. */
 #define PROCESS_TURNS 64
@@ -176,7 +177,17 @@ void loop_wake(struct loop *loop) {
     poller_wake(loop->poller);
 }
 
+void loop_finish_turn(struct loop *loop) {
+    uint64_t before = loop->turns;
+    while (loop->turning && !loop_is_mine(loop) && loop->turns == before) {
+        loop_wake(loop);
+        pthread_cond_wait(&loop->changed, &loop->lock);
+    }
+}
+
 static void deal_with(struct loop *loop, struct loop_source *source) {
+    if (source->fd < 0)
+        return; /* unwatched between the event and now */
     source->ready(source);
     if (source->fd >= 0 && poller_arm(loop->poller, source->fd, POLLER_IN, source) < 0)
         loop_unwatch(loop, source); /* out of memory: its timer ends what waits for it */
@@ -199,6 +210,7 @@ int loop_turn(struct loop *loop, int64_t deadline) {
     }
     loop->turning = true;
     loop->turner = pthread_self();
+    const void *outer = peer_turn(loop); /* a callback may turn another loop */
     int64_t next = timer_next(&loop->timers);
     pthread_mutex_unlock(&loop->lock);
     int r = poller_wait(loop->poller, &event, 1, next < deadline ? next : deadline);
@@ -210,7 +222,9 @@ int loop_turn(struct loop *loop, int64_t deadline) {
         following = m->next;
         m->work(m);
     }
+    (void)peer_turn(outer);
     loop->turning = false;
+    loop->turns++;
     loop_notify(loop);
     return r;
 }

@@ -6,8 +6,8 @@
  *
  * There is one lock for the loop and all that its members have. Only the thread that turns closes
  * descriptors, and it deals with one event at a time: no event can be about a descriptor that has
- * gone. Callbacks of the program run between loop_pause and loop_resume: the lock is let go of, the
- * turn is not.
+ * gone. (The exception is a member that could not begin: loop_finish_turn.) Callbacks of the
+ * program run between loop_pause and loop_resume: the lock is let go of, the turn is not.
  */
 #ifndef VOUCH_PLUGIN_LOOP_H
 #define VOUCH_PLUGIN_LOOP_H
@@ -45,6 +45,7 @@ struct loop {
     struct vouch_server *server; /* for members that are not given one; NULL until wanted */
     struct loop_source server_source;
     bool turning;
+    uint64_t turns; /* that have ended */
     pthread_t turner;
     bool threaded; /* `thread` turns */
     bool closing;
@@ -73,8 +74,13 @@ void loop_notify(struct loop *loop); /* wakes those who wait for `changed` */
 int loop_add(struct loop *loop, struct loop_member *member) VOUCH_MUST_CHECK;
 void loop_remove(struct loop *loop, struct loop_member *member);
 
-/* `fd` is watched for input until loop_unwatch, which has to come before it is closed; both by the
- * thread that turns, or before there is one. */
+/* Waits for the end of a turn that another thread is in: it may have taken an event of a source
+ * that has been unwatched since, or be about to look at a member that has been removed. */
+void loop_finish_turn(struct loop *loop);
+
+/* `fd` is watched for input until loop_unwatch, which has to come before it is closed, or hangs up;
+ * both by the thread that turns, or before there is one; else loop_finish_turn comes before the
+ * source is freed. */
 int loop_watch(struct loop *loop, struct loop_source *source, int fd) VOUCH_MUST_CHECK;
 void loop_unwatch(struct loop *loop, struct loop_source *source); /* safe twice */
 void loop_set_timer(struct loop *loop, struct loop_timer *timer, int64_t deadline);

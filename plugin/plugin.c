@@ -63,6 +63,8 @@ static int make_parts(struct vouch_plugin *plugin, const struct vouch_client_opt
         r = peer_client_new(client, &plugin->client);
     if (r == 0)
         peer_await(plugin->client, !o->fail_while_down);
+    if (r == 0)
+        peer_set_turner(plugin->client, plugin->loop);
     if (r == 0 && !plugin->server)
         r = loop_get_server(plugin->loop, &plugin->server);
     return r == 0 ? loop_add(plugin->loop, &plugin->member) : r;
@@ -138,10 +140,13 @@ static int start(struct loop *loop, struct vouch_plugin *plugin, struct vouch_er
     if (r < 0)
         return error_set(error, r, "plugin %s can't be started: %s", plugin->program.name,
                          vouch_strerror(r));
-    while (plugin->state == VOUCH_PLUGIN_STARTING)
+    while (!plugin->was_running && plugin->state != VOUCH_PLUGIN_ENDED)
         (void)!loop_turn(loop, VOUCH_FOREVER);
     if (plugin->was_running)
         return 0;
+    if (plugin->stop_wanted)
+        return error_set(error, -ESHUTDOWN, "plugin %s: a callback stopped it while it started",
+                         plugin->program.name);
     if (error)
         *error = plugin->error;
     return plugin->error.code;

@@ -21,8 +21,8 @@
 #define PLUGIN_TAIL_MAX 2048 /* of what was written to standard error */
 #define PLUGIN_PING_MIN VOUCH_MILLISECONDS(100)
 
-/* How far its end has been asked for. */
-enum plugin_step { STEP_NONE, STEP_ASKED, STEP_TERMED, STEP_KILLED, STEP_ABANDONED };
+/* How far its end has been asked for. Over: its processes are gone, its last replies are read. */
+enum plugin_step { STEP_NONE, STEP_ASKED, STEP_TERMED, STEP_KILLED, STEP_ABANDONED, STEP_OVER };
 
 struct plugin_output {
     struct loop_source source; /* first */

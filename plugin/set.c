@@ -165,6 +165,8 @@ static int add(struct vouch_plugin_set *set, const struct vouch_plugin_options *
                       vouch_strerror(r));
     }
     if (r < 0) {
+        loop_remove(set->loop, &plugin->member);
+        loop_finish_turn(set->loop);
         plugin_destroy(plugin);
         return r;
     }

@@ -21,6 +21,9 @@
 /* For a keeper to have killed all it can, and then some. */
 #define KILL_TIMEOUT (KEEPER_SWEEP + VOUCH_SECONDS(1))
 
+/* For its last replies to be read, once it has ended: they are there already. */
+#define LAST_REPLIES_TIMEOUT VOUCH_SECONDS(1)
+
 static struct vouch_plugin *of_timer(struct loop_timer *timer) {
     return (struct vouch_plugin *)(void *)((char *)timer - offsetof(struct vouch_plugin, timer));
 }
@@ -56,6 +59,20 @@ static void cut(struct vouch_plugin *plugin) {
     loop_pause(plugin->loop);
     peer_cut(plugin->client);
     loop_resume(plugin->loop);
+}
+
+/* It sends nothing more; what it has sent is still read, and then the connection ends by itself. */
+static void hang_up(struct vouch_plugin *plugin) {
+    loop_pause(plugin->loop);
+    peer_hang_up(plugin->client);
+    loop_resume(plugin->loop);
+}
+
+static bool has_calls(struct vouch_plugin *plugin) {
+    loop_pause(plugin->loop);
+    bool has = peer_has_calls(plugin->client);
+    loop_resume(plugin->loop);
+    return has;
 }
 
 /* ---- ending a run ---- */
@@ -164,7 +181,7 @@ static void take_exit(struct vouch_plugin *plugin, const struct keeper_message *
     loop_set_timer(plugin->loop, &plugin->ping_timer, VOUCH_FOREVER);
     run->step = STEP_KILLED;
     due(plugin, KILL_TIMEOUT);
-    cut(plugin);
+    hang_up(plugin);
 }
 
 int plugin_listen(struct vouch_plugin *plugin) {
@@ -281,10 +298,21 @@ static void run_over(struct vouch_plugin *plugin) {
         end_for_good(plugin);
 }
 
+static void keeper_gone(struct vouch_plugin *plugin) {
+    hang_up(plugin);
+    if (plugin->kill_wanted || !has_calls(plugin)) {
+        run_over(plugin);
+        return;
+    }
+    loop_unwatch(plugin->loop, &plugin->control);
+    plugin->run.step = STEP_OVER;
+    due(plugin, LAST_REPLIES_TIMEOUT);
+}
+
 static void on_control(struct loop_source *source) {
     struct vouch_plugin *plugin = of_control(source);
     if (plugin_listen(plugin) < 0)
-        run_over(plugin);
+        keeper_gone(plugin);
 }
 
 /* ---- a run's beginning ---- */
@@ -365,9 +393,10 @@ int plugin_begin(struct vouch_plugin *plugin) {
     r = watch_ends(plugin, &ends);
     if (r == 0)
         r = start_keeper(plugin, &ends);
+    if (r < 0)
+        unwatch_ends(plugin); /* before they hang up */
     close_ends(ends.its);
     if (r < 0) {
-        unwatch_ends(plugin);
         close_ends(ends.ours);
         return r;
     }
@@ -417,6 +446,8 @@ static void on_timer(struct loop_timer *timer) {
     struct vouch_plugin *plugin = of_timer(timer);
     if (plugin->state == VOUCH_PLUGIN_WAITING)
         begin_again(plugin);
+    else if (plugin->run.step == STEP_OVER)
+        run_over(plugin);
     else if (plugin->run.step != STEP_NONE)
         go_on(plugin, plugin->run.step + 1);
     else if (plugin->state == VOUCH_PLUGIN_STARTING)
@@ -440,8 +471,9 @@ static void ask_how_it_is(struct vouch_plugin *plugin) {
         return;
     }
     loop_pause(plugin->loop);
-    run->beaten = peer_beat(plugin->client) == 0;
+    int r = peer_beat(plugin->client);
     loop_resume(plugin->loop);
+    run->beaten = r == 0 || r == -EAGAIN; /* its hello is missed as well as an answer */
     loop_set_timer(plugin->loop, &plugin->ping_timer,
                    vouch_deadline_in(plugin->options.ping_interval));
 }
@@ -452,9 +484,16 @@ static void on_ping_timer(struct loop_timer *timer) {
         ask_how_it_is(plugin);
 }
 
+static bool is_over(const struct vouch_plugin *plugin) {
+    return plugin->run.step == STEP_OVER &&
+           (plugin->state == VOUCH_PLUGIN_RUNNING || plugin->state == VOUCH_PLUGIN_STOPPING);
+}
+
 /* The connection has ended. Mostly the process is about to, too; it gets the time. */
 static void lost_connection(struct vouch_plugin *plugin) {
-    if (plugin->state == VOUCH_PLUGIN_RUNNING && plugin->run.step == STEP_NONE)
+    if (is_over(plugin))
+        run_over(plugin);
+    else if (plugin->state == VOUCH_PLUGIN_RUNNING && plugin->run.step == STEP_NONE)
         go_on(plugin, STEP_ASKED);
 }
 
@@ -483,7 +522,9 @@ void plugin_work(struct loop_member *member) {
     }
     if (plugin->state != VOUCH_PLUGIN_STOPPING)
         begin_stop(plugin);
-    if (plugin->kill_wanted && plugin->run.step < STEP_KILLED)
+    if (plugin->kill_wanted && is_over(plugin))
+        run_over(plugin);
+    else if (plugin->kill_wanted && plugin->run.step < STEP_KILLED)
         go_on(plugin, STEP_KILLED);
 }
 

@@ -109,6 +109,7 @@ struct vouch_client {
     bool processing;     /* a foreign loop's thread is in vouch_client_process */
     bool connecting;
 
+    const void *turner;         /* of a guest: what connects it; NULL: nothing does (peer_turn) */
     struct server_conn *host;   /* of a guest (rpc/peer.h); NULL: it has none */
     struct client_call *flight; /* all calls in flight */
     size_t async_count;         /* asynchronous calls whose callback has not begun */

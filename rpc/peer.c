@@ -11,6 +11,7 @@
 #include "rpc/peer.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 
 #include "lib/clock.h"
 #include "lib/cond.h"
@@ -101,7 +102,7 @@ int peer_connect(struct vouch_client *client, int64_t deadline) {
             return -ESHUTDOWN;
         if (failure == 0)
             return 0;
-        if (!client->awaits)
+        if (!client->awaits || deadline == PEER_AT_ONCE)
             return failure;
         if (vouch_now() >= deadline)
             return -ETIMEDOUT;
@@ -109,8 +110,24 @@ int peer_connect(struct vouch_client *client, int64_t deadline) {
     }
 }
 
+/* What this thread turns. */
+static _Thread_local const void *turning;
+
+void peer_set_turner(struct vouch_client *client, const void *turner) {
+    client->turner = turner;
+}
+
+const void *peer_turn(const void *turner) {
+    const void *before = turning;
+    turning = turner;
+    return before;
+}
+
 int peer_may_wait(const struct vouch_client *client) {
     const struct vouch_server *server = client->host ? client->host->server : NULL;
+    bool own = client->turner && client->turner == turning;
+    if (own && (server ? server->looped : client->awaits && !client->closed && !client->refuses))
+        return -EDEADLK;
     return server && server->looped && server_of_this_thread() == server ? -EDEADLK : 0;
 }
 
@@ -286,6 +303,26 @@ void peer_cut(struct vouch_client *client) {
     peer_leave(conn, -ECONNRESET); /* now, also while another thread is reading it */
     server_conn_update(conn);
     let_go_locked(conn);
+}
+
+void peer_hang_up(struct vouch_client *client) {
+#ifdef __linux__
+    struct server_conn *conn = hold_locked(client);
+    if (!conn)
+        return;
+    if (conn->open)
+        (void)shutdown(vouch_conn_get_fd(conn->link.conn), SHUT_RD);
+    let_go_locked(conn);
+#else
+    (void)client;
+#endif
+}
+
+bool peer_has_calls(struct vouch_client *client) {
+    client_lock(client);
+    bool has = client->host && client->flight;
+    client_unlock(client);
+    return has;
 }
 
 static int say(struct vouch_client *client, int (*what)(struct session *)) {

@@ -40,12 +40,26 @@ int peer_attach(struct vouch_server *server, struct vouch_conn *conn, struct vou
 /* Whether calls without a connection wait for one until their deadline. */
 void peer_await(struct vouch_client *client, bool await);
 
+/* This guest is connected, and read where nobody else does that, by the thread that turns `turner`.
+ * Before its first call. */
+void peer_set_turner(struct vouch_client *client, const void *turner);
+/* This thread turns it from now on (NULL: nothing): calls that would wait for that answer -EDEADLK.
+ * Returns what it has turned so far. */
+const void *peer_turn(const void *turner);
+
 /* Calls that begin from now on answer -ESHUTDOWN. */
 void peer_refuse(struct vouch_client *client);
 
 /* Ends the connection, if there is one. When this returns the guest has none and what was in flight
  * has ended with -ECONNRESET; the server may still be seeing the end. */
 void peer_cut(struct vouch_client *client);
+
+/* The peer's process is gone, whoever else has its end: once what it has sent has been read, the
+ * connection ends. Where the system would throw that away (all but Linux) this does nothing. */
+void peer_hang_up(struct vouch_client *client);
+
+/* Whether there are calls in flight, over a connection. */
+bool peer_has_calls(struct vouch_client *client);
 
 /* session_beat, session_ask_stop, and the pongs seen, of the present connection. -ECONNRESET when
  * there is none. */
@@ -54,6 +68,8 @@ int peer_ask_stop(struct vouch_client *client);
 uint64_t peer_count_beats(struct vouch_client *client);
 
 /* ---- for the client ---- */
+
+#define PEER_AT_ONCE 0 /* as a deadline: what keeps it from calling is told, and not waited for */
 
 /* client_connect, client_flush and the end, for guests. Lock held by the first two, let go of
  * meanwhile; not by the third. */

@@ -764,6 +764,8 @@ void session_relay(struct session *guest, struct session *peer) {
 int session_beat(struct session *peer) {
     if (peer->failure != 0)
         return peer->failure;
+    if (!peer->peer_known)
+        return -EAGAIN;
     if (!peer_knows(peer, SESSION_FEATURE_PING))
         return -ENOTSUP;
     return send_control(peer, &(struct envelope){.control = ENVELOPE_PING});

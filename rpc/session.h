@@ -227,8 +227,8 @@ int session_deliver(struct session *guest, struct session_event *event) VOUCH_MU
 /* Moves what the guest has to say to the end of the peer's output, as far as that has room. */
 void session_relay(struct session *guest, struct session *peer);
 
-/* Pings the peer without a call; `beats_answered` counts the pongs. -ENOTSUP when it has not shown
- * that it knows pings, -ENOMEM, the failure. */
+/* Pings the peer without a call; `beats_answered` counts the pongs. -EAGAIN when it has not said
+ * hello yet, -ENOTSUP when it does not know pings, -ENOMEM, the failure. */
 int session_beat(struct session *peer) VOUCH_MUST_CHECK;
 
 /* Asks the peer to end. -ENOMEM, the failure. */

@@ -225,6 +225,9 @@ Test(plugins, calls_fail_at_once_while_it_is_down_if_wished) {
     rpc_check_call(client_of(plugin), "exit", "1", -ECONNRESET, NULL);
     plugin_log_wait(&told, 2);
     rpc_check_call_options(client_of(plugin), "echo", "", &soon, -ETIMEDOUT);
+    cr_assert_eq(vouch_client_call_async(client_of(plugin), "echo", NULL, 0, NULL,
+                                         rpc_outcome_callback, NULL, NULL),
+                 -ECONNRESET, "it never waits");
     vouch_plugin_free(plugin);
 }
 
@@ -295,6 +298,19 @@ Test(plugins, that_do_not_answer_are_killed) {
     vouch_plugin_free(plugin);
 }
 
+/* Whether it knows pings is said in its hello, which has to come too. */
+Test(plugins, that_say_no_hello_are_killed) {
+    struct vouch_plugin_options options = plugin_options("welcome-then-hang", NULL, &told);
+    options.ping_interval = VOUCH_MILLISECONDS(100);
+    options.ping_misses = 2;
+    options.restart = VOUCH_PLUGIN_RESTART_NEVER;
+    struct vouch_plugin *plugin = start_with(&options);
+    rpc_check_call(client_of(plugin), "echo", "", -ECONNRESET, NULL);
+    plugin_log_wait(&told, 2);
+    HAS(plugin_log_event(&told, 1).text, "did not answer 2 pings");
+    vouch_plugin_free(plugin);
+}
+
 /* ---- the end ---- */
 
 Test(plugins, complete_what_is_in_flight_when_stopped) {
@@ -306,6 +322,30 @@ Test(plugins, complete_what_is_in_flight_when_stopped) {
     cr_assert_geq(vouch_client_process(client_of(plugin)), 1);
     cr_assert_eq(outcome.result, 0, "%s", outcome.error.message);
     vouch_plugin_free(plugin);
+}
+
+/* What it has sent before it exits is read, however soon its end is noticed. */
+Test(plugins, that_have_answered_were_heard) {
+    struct vouch_plugin_options options = plugin_options("serve", NULL, NULL);
+    struct vouch_server *server; /* another thread reads them than sees the end */
+    struct vouch_server_options one = {VOUCH_OPTIONS(one), .workers = 1};
+    cr_assert_eq(vouch_server_new(&one, &server), 0);
+    cr_assert_eq(vouch_server_start(server), 0);
+    options.server = server;
+    for (int round = 0; round < 20; round++) {
+        struct vouch_plugin *plugin = start_with(&options);
+        struct rpc_outcome outcomes[8];
+        for (int i = 0; i < 8; i++)
+            rpc_call_async(client_of(plugin), "large", "", NULL, &outcomes[i], NULL);
+        cr_assert_eq(vouch_plugin_stop(plugin), 0);
+        cr_assert_eq(vouch_client_process(client_of(plugin)), 8);
+        for (int i = 0; i < 8; i++) {
+            cr_assert_eq(outcomes[i].result, 0, "%d: %s", round, outcomes[i].error.message);
+            cr_assert_eq(outcomes[i].size, 1 << 20);
+        }
+        vouch_plugin_free(plugin);
+    }
+    vouch_server_free(server);
 }
 
 Test(plugins, that_ignore_everything_but_sigkill) {
@@ -365,6 +405,26 @@ Test(plugins, are_stopped_while_they_start) {
     cr_assert_eq(vouch_plugin_stop(plugin), 1);
     cr_assert_eq(vouch_plugin_get_state(plugin), VOUCH_PLUGIN_ENDED);
     vouch_plugin_set_free(set);
+}
+
+static void stop_it(void *context, struct vouch_plugin *plugin,
+                    const struct vouch_plugin_line *line) {
+    (void)context;
+    (void)line;
+    vouch_plugin_begin_stop(plugin);
+}
+
+Test(plugins, a_callback_stops_while_they_start) {
+    const char *const arguments[] = {"-c", "echo x >&2; exec sleep 60", NULL};
+    struct vouch_plugin_options options = plugin_options("serve", NULL, NULL);
+    struct vouch_plugin *plugin = NULL;
+    struct vouch_error error;
+    options.program = "/bin/sh";
+    options.arguments = arguments;
+    options.on_line = stop_it;
+    cr_assert_eq(vouch_plugin_start(&options, &plugin, &error), -ESHUTDOWN);
+    HAS(error.message, "stopped it while it started");
+    cr_assert_null(plugin);
 }
 
 /* ---- descendants ---- */
@@ -634,6 +694,34 @@ Test(plugins, in_a_set_start_and_stop_together) {
     cr_assert_eq(vouch_plugin_get_fd(vouch_plugin_set_find(set, "p1")), -EBUSY);
     cr_assert_eq(vouch_plugin_stop(vouch_plugin_set_find(set, "p1")), 0);
     cr_assert_eq(vouch_plugin_set_stop(set, vouch_deadline_in(RPC_PATIENCE)), 0);
+    vouch_plugin_set_free(set);
+}
+
+/* The loop's thread sees pipes of a plugin that is freed before it is begun. */
+Test(plugins, of_a_set_that_can_not_begin_leave_nothing) {
+    struct vouch_plugin_set *set;
+    struct vouch_plugin *plugin;
+    struct vouch_plugin_options options = plugin_options("serve", NULL, NULL);
+    struct rlimit before, few;
+    cr_assert_eq(vouch_plugin_set_new(true, NULL, &set), 0);
+    options.name = "first";
+    cr_assert_eq(vouch_plugin_set_add(set, &options, &plugin, NULL), 0);
+    cr_assert_eq(vouch_plugin_set_wait(set, vouch_deadline_in(RPC_PATIENCE)), 1);
+    options.name = "second";
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    int top = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    close(top);
+    for (unsigned room = 1; room < 10; room++) {
+        int r = 0;
+        few = (struct rlimit){(rlim_t)top + room, before.rlim_max};
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+        for (int i = 0; i < 1000 && r == 0; i++)
+            r = vouch_plugin_set_add(set, &options, &plugin, NULL) == -EMFILE ? 0 : 1;
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+        if (r != 0)
+            break;
+    }
+    rpc_check_call(client_of(vouch_plugin_set_find(set, "first")), "echo", "x", 0, "x");
     vouch_plugin_set_free(set);
 }
 

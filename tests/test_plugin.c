@@ -390,6 +390,53 @@ Test(plugin, in_a_thread_of_the_program) {
     vouch_plugin_free(plugin);
 }
 
+/* ---- inside a callback ---- */
+
+static struct { int started, down; } called;
+
+static void call_back(void *context, struct vouch_plugin *plugin,
+                      const struct vouch_plugin_event *event) {
+    int r = vouch_client_call(client_of(plugin), "echo", "x", 1, NULL, NULL, NULL);
+    (void)context;
+    if (event->type == VOUCH_PLUGIN_STARTED)
+        called.started = r;
+    else
+        called.down = r;
+}
+
+Test(plugin, is_not_called_by_who_reads_its_reply) {
+    struct vouch_plugin_options options = plugin_options("serve", NULL, NULL);
+    options.on_event = call_back;
+    options.restart_min = options.restart_max = VOUCH_MILLISECONDS(1);
+    struct vouch_plugin *plugin = start_with(&options);
+    cr_assert_eq(called.started, -EDEADLK);
+    called.started = 1;
+    rpc_check_call(client_of(plugin), "exit", "1", -ECONNRESET, NULL);
+    rpc_check_call(client_of(plugin), "echo", "x", 0, "x");
+    cr_assert_eq(vouch_plugin_stop(plugin), 0);
+    cr_assert_eq(called.started, -EDEADLK);
+    cr_assert_eq(called.down, -ESHUTDOWN, "it has been stopped");
+    vouch_plugin_free(plugin);
+}
+
+Test(plugin, is_called_in_a_callback_if_others_read) {
+    struct vouch_plugin_options options = plugin_options("serve", NULL, NULL);
+    struct vouch_server *server;
+    cr_assert_eq(vouch_server_new(NULL, &server), 0);
+    cr_assert_eq(vouch_server_start(server), 0);
+    options.server = server;
+    options.on_event = call_back;
+    options.restart_min = options.restart_max = VOUCH_SECONDS(1000);
+    struct vouch_plugin *plugin = start_with(&options);
+    cr_assert_eq(called.started, 0);
+    rpc_check_call(client_of(plugin), "exit", "1", -ECONNRESET, NULL);
+    cr_assert_eq(vouch_plugin_wait(plugin, VOUCH_PLUGIN_WAITING, vouch_deadline_in(RPC_PATIENCE)),
+                 0);
+    vouch_plugin_free(plugin);
+    cr_assert_eq(called.down, -EDEADLK);
+    vouch_server_free(server);
+}
+
 /* ---- what is refused ---- */
 
 Test(plugin, options_out_of_their_range) {

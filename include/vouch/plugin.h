@@ -11,8 +11,15 @@
  *
  * Threads. There are none unless `threaded` asks for one. Otherwise the program runs what has to be
  * done: vouch_plugin_run in a thread of its own, or vouch_plugin_process in its loop. All functions
- * may be called by any thread; callbacks run on the one that does the work, without a lock. Inside
- * a callback those that wait (start, stop, wait, run, free) answer -EDEADLK or must not be called.
+ * may be called by any thread; callbacks run on the one that does the work, without a lock.
+ *
+ * Inside a callback (on_line, on_event): stop, wait and run answer -EDEADLK, free must not be
+ * called; begin_stop and all that only look may be. Nothing else of the plugin, or of its set, gets
+ * on until the callback returns. A blocking call of the client answers -EDEADLK where this thread
+ * would have to read its own reply: without options.server, or with one in a foreign loop, and
+ * always while the plugin is down (unless fail_while_down: -ECONNRESET). With a server that has
+ * threads of its own it works. Asynchronous calls may always be made; vouch_client_wait must not be
+ * called.
  *
  * Signals and children of the host program are left alone: no SIGCHLD handler is installed,
  * whatever is done about SIGCHLD does not disturb, and on Linux wait(2) for any child does not see
@@ -158,7 +165,8 @@ struct vouch_plugin_options {
     int64_t restart_min, restart_max, healthy_after;
     /* So many restarts without being healthy once, and it is given up; 0: 10; UINT32_MAX: never. */
     uint32_t restarts_max;
-    /* Calls while it is down fail at once (-ECONNRESET); off: they wait until their deadline. */
+    /* Calls while it is down fail at once (-ECONNRESET); off: those that block wait until their
+     * deadline. Asynchronous ones never wait for it: they answer -ECONNRESET at once. */
     bool fail_while_down;
 
     /* Whether it is alive is asked every ping_interval ns (0: 10 s; VOUCH_FOREVER: never; at least
@@ -188,6 +196,7 @@ struct vouch_plugin_options {
  *   VOUCH_E_PLUGIN_PROTOCOL   it speaks another version of the hand-over
  *   VOUCH_E_PLUGIN_TOKEN      it does not have the token of this start
  *   VOUCH_E_PLUGIN_VERSION    there is no application version that both know
+ *   -ESHUTDOWN                a callback called vouch_plugin_begin_stop
  *   -ETIMEDOUT                start_timeout; -EINVAL, -ENOMEM, errnos of sockets, pipes, processes
  * Any thread; blocks. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_plugin_start(const struct vouch_plugin_options *options,
@@ -200,8 +209,9 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_plugin_start(const struct vouch_plugin_opti
 VOUCH_API void vouch_plugin_free(struct vouch_plugin *plugin);
 
 /* The client that calls it, for the life of the plugin: over restarts the same. What is in flight
- * when it ends answers -ECONNRESET at once and is not repeated. While it is stopping or has ended
- * calls answer -ESHUTDOWN. Not to be closed or freed. Any thread; does not block. */
+ * when it ends, and that it has not answered, answers -ECONNRESET and is not repeated. While it is
+ * stopping or has ended calls answer -ESHUTDOWN. Not to be closed or freed. Any thread; does not
+ * block. */
 VOUCH_API struct vouch_client *vouch_plugin_get_client(struct vouch_plugin *plugin);
 
 /* Ends it: asks, so that it completes what is in flight; after stop_timeout SIGTERM, after
@@ -314,7 +324,9 @@ struct vouch_plugin_serve_options {
     /* The host is gone. May be NULL. There is little time: the keeper kills within a second. */
     void (*on_host_gone)(void *context);
     void *context;
-    int64_t drain_timeout; /* for calls in flight when told to stop, ns; 0: 5 s */
+    /* For calls in flight when told to stop, ns; 0: 5 s. The host waits for its stop_timeout only.
+     */
+    int64_t drain_timeout;
 };
 
 /* In the plugin: takes the connection over that the host has handed down, shakes hands, serves

@@ -69,6 +69,19 @@ static int work(void *context, struct vouch_call *call) {
     return vouch_call_reply(call, "done", 4);
 }
 
+/* A megabyte, after a moment. */
+static int large(void *context, struct vouch_call *call) {
+    struct vouch_buffer *reply;
+    (void)context;
+    (void)usleep(20000);
+    int r = vouch_call_get_buffer(call, 1 << 20, &reply);
+    if (r < 0)
+        return r;
+    memset(reply->data, 'x', 1 << 20);
+    reply->size = 1 << 20;
+    return vouch_call_reply_buffer(call, reply);
+}
+
 /* Calls the host's method of that name. */
 static int call_host(void *context, struct vouch_call *call) {
     char method[64] = "";
@@ -271,6 +284,10 @@ static void misbehave(const char *mode) {
         (void)!read(3, &byte, 1);
         exit(7);
     }
+    if (strcmp(mode, "welcome-then-hang") == 0) {
+        say("vouch-plugin 1 %s 1 helper\n", token);
+        hang();
+    }
     if (strcmp(mode, "flood-at-start") == 0) {
         for (int i = 0; i < 100000; i++)
             fprintf(stderr, "flood %d\n", i);
@@ -333,6 +350,7 @@ int main(int argc, char **argv) {
     add(server, "exit", quit);
     add(server, "wait", wait_long);
     add(server, "work", work);
+    add(server, "large", large);
     add(server, "call", call_host);
     add(server, "look", look);
     add(server, "spread", spread_method);
