@@ -61,8 +61,8 @@ struct polling {
     } stats; /* read by others */
 };
 
-/* A room for none (max 0) means that there is one core, where the other side can't do anything while
- * we look. */
+/* A room for none (max 0) means that there is one core, where the other side can't do anything
+ * while we look. */
 void polling_init(struct polling *polling, enum vouch_polling mode, int64_t budget,
                   struct polling_room *room);
 
