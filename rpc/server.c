@@ -58,8 +58,8 @@ static struct session_limits limits_of(const struct vouch_server_options *o) {
 }
 
 static unsigned default_workers(void) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return cores < 2 ? 2 : (cores > 64 ? 64 : (unsigned)cores);
+    unsigned cores = os_cores_online();
+    return cores < 2 ? 2 : (cores > 64 ? 64 : cores);
 }
 
 static int take_options(struct vouch_server *server, const struct vouch_server_options *o) {
