@@ -4,7 +4,7 @@
 #
 #   Makefile         the library, its installation, and the list of targets
 #   mk/config.mk     compilers, platform, variants (sanitizers, coverage, ...) and their flags
-#   mk/typed.mk      the libraries on top: libvouch-json, libvouch-proto
+#   mk/typed.mk      the libraries on top: libvouch-json, -proto, -pixl, -janus
 #   mk/programs.mk   demos, examples, tests, fuzz targets
 #   mk/bench.mk      the benchmark and the libraries that it compares
 #   mk/checks.mk     what runs things: test, asan, tsan, valgrind, lint, coverage, fuzz
@@ -32,7 +32,7 @@ for_platform = $(filter-out $(LINUX_ONLY),$(1))
 endif
 
 # The typed layers are libraries of their own (mk/typed.mk).
-TYPED_SOURCES := $(wildcard stream/json_*.c rpc/json_*.c stream/proto_*.c rpc/proto_*.c)
+TYPED_SOURCES := $(foreach n,json proto pixl janus,$(wildcard stream/$(n)_*.c rpc/$(n)_*.c))
 CORE_SOURCES := $(sort $(call for_platform,$(filter-out $(TYPED_SOURCES),$(wildcard lib/*.c stream/*.c rpc/*.c plugin/*.c))))
 CORE_OBJECTS := $(CORE_SOURCES:%.c=$(OBJ)/%.o)
 PUBLIC_HEADERS = $(filter-out $(TYPED_MISSING:%=include/vouch/%.h),$(sort $(wildcard include/vouch/*.h)))

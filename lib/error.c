@@ -56,6 +56,7 @@ static const struct error_name error_names[] = {
     {VOUCH_E_PLUGIN_TOKEN, "not the token of this plugin"},
     {VOUCH_E_PLUGIN_VERSION, "no version that plugin and host both know"},
     {VOUCH_E_NOT_PLUGIN, "not started as a plugin"},
+    {VOUCH_E_NO_IDENTITY, "nobody vouches for the peer"},
 
     {-ETIMEDOUT, "timed out"},
     {-ECANCELED, "cancelled"},

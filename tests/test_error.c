@@ -16,7 +16,7 @@ static bool is_unknown(int result) {
 Test(error, every_result_of_ours_has_a_name_of_its_own) {
     for (int result = VOUCH_REMOTE_OK; result <= VOUCH_REMOTE_UNKNOWN; result++)
         cr_assert_not(is_unknown(result), "%d", result);
-    for (int result = VOUCH_E_REFUSED; result >= VOUCH_E_NOT_PLUGIN; result--) {
+    for (int result = VOUCH_E_REFUSED; result >= VOUCH_E_NO_IDENTITY; result--) {
         cr_assert_not(is_unknown(result), "%d", result);
         for (int other = VOUCH_E_REFUSED; other > result; other--)
             cr_assert_str_neq(vouch_strerror(result), vouch_strerror(other));

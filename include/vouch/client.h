@@ -13,6 +13,7 @@
 #include <vouch/common.h>
 #include <vouch/conn.h>
 #include <vouch/dial.h>
+#include <vouch/dialect.h>
 #include <vouch/error.h>
 #include <vouch/polling.h>
 #include <vouch/pool.h>
@@ -22,6 +23,7 @@ extern "C" {
 #endif
 
 struct vouch_client;
+struct vouch_reply;
 
 #define VOUCH_CALL_TIMEOUT_DEFAULT VOUCH_SECONDS(30)
 #define VOUCH_CLIENT_CALLS_DEFAULT 65536u /* in flight */
@@ -83,7 +85,18 @@ struct vouch_client_options {
      * most VOUCH_POLLING_BUDGET_BOUND. */
     enum vouch_polling polling;
     int64_t polling_budget;
+
+    /* Another wire than vouch's own; must outlive the client. NULL: vouch's own. Such a client
+     * can't tell the server of cancels, and does not ping (-ENOTSUP). */
+    const struct vouch_dialect *dialect;
+    /* What the server says unasked, where the dialect knows such messages; NULL: dropped. Runs as
+     * the callbacks of asynchronous calls do. At most VOUCH_CLIENT_NOTICES_MAX wait for that, later
+     * ones are dropped and counted. `notice` is valid until it returns; take a reference of its
+     * buffer to keep it. */
+    void (*on_notice)(void *context, const struct vouch_reply *notice);
+    void *notice_context;
 };
+#define VOUCH_CLIENT_NOTICES_MAX 1024
 
 /* Connects and makes a client. `dial_options`, `options` and `ret_error` may be NULL. Errors of
  * vouch_dial and vouch_client_new. A server whose policy refuses us closes the connection: the

@@ -21,6 +21,13 @@ extern "C" {
 
 struct vouch_conn;
 
+/* What a connection is made of. */
+enum vouch_link {
+    VOUCH_LINK_STREAM = 0,    /* UNIX, SOCK_STREAM: bytes */
+    VOUCH_LINK_SEQPACKET = 1, /* UNIX, SOCK_SEQPACKET: packets (Linux, FreeBSD) */
+    VOUCH_LINK_TCP = 2,       /* bytes, and nobody vouches for who the peer is */
+};
+
 /* Most descriptors in one vouch_conn_send_fds; the kernel's own bound is 253 (SCM_MAX_FD). */
 #define VOUCH_FDS_MAX 16
 

@@ -61,6 +61,7 @@ extern "C" {
 #define VOUCH_E_PLUGIN_TOKEN (-10024)     /* not the token of this start */
 #define VOUCH_E_PLUGIN_VERSION (-10025)   /* no application version that both know */
 #define VOUCH_E_NOT_PLUGIN (-10026)       /* this process was not started by a plugin host */
+#define VOUCH_E_NO_IDENTITY (-10027) /* TCP, and serving it without knowing who calls is not on */
 
 /* What a server answers. 1 to 4 are the wire's (see docs/protocol.md); from 5 up they are sent only
  * to peers that know them, others get the nearest of 1 to 4. */

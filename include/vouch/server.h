@@ -13,6 +13,7 @@
 
 #include <vouch/common.h>
 #include <vouch/conn.h>
+#include <vouch/dialect.h>
 #include <vouch/error.h>
 #include <vouch/identity.h>
 #include <vouch/listen.h>
@@ -124,6 +125,8 @@ typedef int (*vouch_handler)(void *context, struct vouch_call *call);
 enum {
     VOUCH_METHOD_QUICK = 1 << 0, /* a promise: it never blocks and takes microseconds. It then runs
                                     before further input is read */
+    VOUCH_METHOD_JSON = 1 << 1,  /* bodies are JSON texts, both ways: for dialects that can say no
+                                    other. vouch_json_add_method sets it */
 };
 
 struct vouch_method {
@@ -148,6 +151,39 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_method(struct vouch_server *serv
  * asked for until vouch_server_free. Before or while serving. 0, -ENOMEM, -ESHUTDOWN, errnos. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_listener(struct vouch_server *server,
                                                          struct vouch_listener *listener);
+
+/* How connections are served. */
+struct vouch_serve_options {
+    size_t size;
+    /* What is spoken beside vouch's own wire; each must outlive the server. Where there are several
+     * possibilities the first byte of a connection decides (vouch_dialect.begins, in this order).
+     */
+    const struct vouch_dialect *const *dialects;
+    size_t dialect_count; /* at most VOUCH_DIALECTS_MAX */
+    bool only_dialects;   /* vouch's own wire is not spoken */
+    /* Over TCP nobody vouches for who calls: without this such a listener or connection is refused
+     * (VOUCH_E_NO_IDENTITY). Methods with a policy answer VOUCH_REMOTE_REFUSED there. */
+    bool allow_callers_without_identity;
+};
+#define VOUCH_DIALECTS_MAX 4
+
+/* As vouch_server_add_listener and vouch_server_add_conn, said how. `options` may be NULL. Also
+ * -EINVAL (an option), -ENOTSUP (a dialect on a connection of packets), VOUCH_E_NO_IDENTITY. */
+VOUCH_API VOUCH_MUST_CHECK int
+vouch_server_add_listener_with(struct vouch_server *server, struct vouch_listener *listener,
+                               const struct vouch_serve_options *options);
+VOUCH_API VOUCH_MUST_CHECK int
+vouch_server_add_conn_with(struct vouch_server *server, struct vouch_conn *conn,
+                           const struct vouch_serve_options *options);
+
+/* Says something that nobody asked for to the client of one connection (as
+ * vouch_call_get_connection numbers them), or with 0 to all whose dialect knows such messages;
+ * those that have too much waiting already are passed over. Returns how many it was sent to;
+ * -ENOENT (no such connection), -ENOTSUP (its dialect has none), -EAGAIN (too much waits),
+ * -EMSGSIZE, -EINVAL (the dialect can't say it), -ENOMEM. Any thread; does not wait. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_server_send_notice(struct vouch_server *server,
+                                                        uint64_t connection, const void *data,
+                                                        size_t size);
 
 /* vouch_listen and vouch_server_add_listener in one: errors of both. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_listen(struct vouch_server *server, const char *address,
@@ -221,6 +257,10 @@ VOUCH_API const char *vouch_call_get_method(const struct vouch_call *call);
 
 /* Who calls; lives as long as the call. */
 VOUCH_API const struct vouch_identity *vouch_call_get_peer(const struct vouch_call *call);
+
+/* What was asked for as the caller wrote it, not ended by NUL: the method's name, unless a dialect
+ * leads more than that to it. Valid as the request's bytes. */
+VOUCH_API const char *vouch_call_get_target(const struct vouch_call *call, size_t *ret_size);
 
 /* The connection it came on: a number that no other connection of this server ever has. */
 VOUCH_API uint64_t vouch_call_get_connection(const struct vouch_call *call);

@@ -8,6 +8,7 @@
 #include <vouch/common.h>
 #include <vouch/conn.h>
 #include <vouch/dial.h>
+#include <vouch/dialect.h>
 #include <vouch/error.h>
 #include <vouch/identity.h>
 #include <vouch/listen.h>
