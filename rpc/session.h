@@ -115,6 +115,8 @@ struct session_event {
     struct {
         const char *target;
         size_t target_size;
+        const char *fallback;
+        size_t fallback_size;
         const uint8_t *tag;
         size_t tag_size;
         const char *why; /* it can't be run; NULL: not said */

@@ -180,6 +180,8 @@ static int on_call(struct session *s, const struct vouch_message *m, struct sess
     };
     event->dialect.target = m->target;
     event->dialect.target_size = m->target_size;
+    event->dialect.fallback = m->fallback;
+    event->dialect.fallback_size = m->fallback_size;
     event->dialect.tag = m->tag;
     event->dialect.tag_size = m->tag_size;
     event->dialect.why = m->text;
