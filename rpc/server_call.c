@@ -131,7 +131,7 @@ static void count_answer(struct vouch_call *call, int result, int r) {
     const struct vouch_dialect *dialect = call->conn->link.session.dialect;
     if (r == -EMSGSIZE)
         result = VOUCH_REMOTE_TOO_LARGE;
-    else if (r == -EINVAL)
+    else if (r == -EBADMSG)
         result = VOUCH_REMOTE_SERVER;
     else if (r == -ETIMEDOUT)
         result = VOUCH_REMOTE_DEADLINE_EXCEEDED;
@@ -153,7 +153,7 @@ static int answer_result(int r) {
     case -EMSGSIZE:
     case -ETIMEDOUT:
     case -ENOMEM:
-    case -EINVAL:
+    case -EBADMSG:
         return r;
     default:
         return -ECONNRESET;

@@ -120,7 +120,7 @@ int session_dialect_reply(struct session *s, struct session_slot *slot, struct v
     }
     if (r == -EINVAL) {
         error_set(&why, r, "the reply can't be said in the dialect %s", s->dialect->name);
-        return refuse_reply(s, slot, VOUCH_REMOTE_SERVER, r, &why);
+        return refuse_reply(s, slot, VOUCH_REMOTE_SERVER, -EBADMSG, &why);
     }
     if (r < 0)
         session_fail(s, r); /* its caller would wait */

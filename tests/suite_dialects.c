@@ -230,7 +230,7 @@ Test(dialects, a_reply_that_can_not_be_said_is_told_to_both) {
     int fd = raw();
     say(fd, "call 1 keep x\n");
     rpc_latch_wait(&stage.entered, 1);
-    cr_assert_eq(vouch_call_reply(stage.kept[0], "two\nlines", 9), -EINVAL);
+    cr_assert_eq(vouch_call_reply(stage.kept[0], "two\nlines", 9), -EBADMSG);
     expect_line(fd, "err 1 4 the reply can't be said in the dialect toy");
     cr_assert_eq(rpc_stats(&stage).errors[VOUCH_REMOTE_SERVER], 1);
     close(fd);

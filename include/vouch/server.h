@@ -278,7 +278,8 @@ VOUCH_API int vouch_call_wait_cancelled(struct vouch_call *call, int64_t deadlin
 
 /* Answers with a copy of `size` bytes. Returns 0; -EALREADY; -EMSGSIZE (the caller got
  * VOUCH_REMOTE_TOO_LARGE instead); -ECONNRESET (the caller is gone); -ETIMEDOUT (it was told that
- * its deadline passed); -ENOMEM (the connection is ended, so that the caller knows). All but
+ * its deadline passed); -EBADMSG (the caller's dialect can't say it: it got VOUCH_REMOTE_SERVER);
+ * -ENOMEM (the connection is ended, so that the caller knows). All but
  * -EALREADY end a kept call: it must not be touched afterwards. Any thread; does not wait. */
 VOUCH_API int vouch_call_reply(struct vouch_call *call, const void *data, size_t size);
 
