@@ -210,8 +210,9 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_conn(struct vouch_server *server
  * connection has ended calls answer why (-ECONNRESET, -ESHUTDOWN, …). The client is the caller's to
  * free, before or after the server; that does not end the connection.
  *
- * Before or while serving; any thread; does not block. 0, -ENOMEM, -EINVAL, -ESHUTDOWN, -ECHILD,
- * errnos. */
+ * Peers speak vouch's own wire only. Over TCP options->allow_server_without_identity is needed, and
+ * holds for both directions. Before or while serving; any thread; does not block. 0, -ENOMEM,
+ * -EINVAL, VOUCH_E_NO_IDENTITY, -ESHUTDOWN, -ECHILD, errnos. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_peer(struct vouch_server *server,
                                                      struct vouch_conn *conn,
                                                      const struct vouch_client_options *options,
