@@ -256,11 +256,11 @@ static void decoder_skip_line(struct vouch_chunk_decoder *decoder) {
     size_t held = decoder_held(decoder);
     const uint8_t *rest = decoder->buffer ? decoder->buffer->data + decoder->begin : NULL;
     const uint8_t *end = held > 0 ? memchr(rest, '\n', held) : NULL;
-    size_t now = end ? (size_t)(end - rest) + 1 : held;
-    decoder->begin += now;
+    size_t now = end ? (size_t)(end - rest) : held;
+    decoder->begin += end ? now + 1 : now;
     decoder->skipped += now;
     decoder->skip_line = !end;
-    if (!end && decoder->skipped > decoder->drain_max)
+    if (decoder->skipped > decoder->drain_max) /* however it was cut */
         decoder->error = -EMSGSIZE;
 }
 
