@@ -828,7 +828,7 @@ int session_deliver(struct session *guest, struct session_event *event) {
 void session_relay(struct session *guest, struct session *peer) {
     struct vouch_buffer *chunk;
     while (!session_output_full(peer) && (chunk = outbox_take(&guest->out)))
-        session_push(peer, chunk);
+        push_chunk(peer, chunk);
 }
 
 int session_beat(struct session *peer) {

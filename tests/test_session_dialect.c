@@ -255,7 +255,7 @@ Test(session_dialect, half_a_line_has_its_time) {
     feed("call x /m hel");
     cr_assert_eq(session_deadline(&side.session), side.now + side_limits.frame_timeout);
     side.now += side_limits.frame_timeout;
-    expect_events("dead ETIMEDOUT");
+    cr_assert_str_eq(side_expire(&side), "dead ETIMEDOUT");
     end();
 }
 
@@ -367,7 +367,7 @@ Test(session_dialect, late_replies_and_those_to_nothing_are_dropped) {
     begin(SESSION_CLIENT);
     cr_assert_eq(side_call_until(&side, "/m", "hello", side.now + 1), 0);
     side.now += 1;
-    expect_events("expired 1");
+    cr_assert_str_eq(side_expire(&side), "expired 1");
     expect_sent("call 1 /m hello\n"); /* and no cancel */
     feed("ok 1 late\nok 77 nobody's\nok 0 x\nrubbish\ncall 3 /m x\n");
     expect_events("");
