@@ -213,8 +213,8 @@ static int create(const struct vouch_pixl_client_options *options, struct vouch_
     set->on_notice = o.on_message ? on_notice : NULL;
     set->notice_context = pixl;
     set->reconnect = o.reconnect >= 0;
-    set->reconnect_min = set->reconnect_max =
-        set->reconnect ? options_time(o.reconnect, RECONNECT_DEFAULT) : 0;
+    set->reconnect_after = set->reconnect ? options_time(o.reconnect, RECONNECT_DEFAULT) : 0;
+    set->reconnect_min = set->reconnect_max = set->reconnect_after;
     *ret_pixl = pixl;
     return 0;
 }
