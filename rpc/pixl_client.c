@@ -180,7 +180,7 @@ static int create(const struct vouch_pixl_client_options *options, struct vouch_
     size_t tail = pixl_wrap_tail(NULL, pid, agent);
 
     const struct vouch_pool_options of_pool = {VOUCH_OPTIONS(of_pool), .allocator = set->allocator};
-    struct vouch_pool *pool = vouch_pool_ref(set->pool);
+    struct vouch_pool *pool = set->pool ? vouch_pool_ref(set->pool) : NULL;
     int r = pool ? 0 : vouch_pool_new(&of_pool, &pool);
     if (r < 0)
         return r;
