@@ -158,6 +158,8 @@ int vouch_client_new(struct vouch_conn *conn, const struct vouch_client_options 
         return -EINVAL;
     if (!conn_is_ours(conn))
         return -ECHILD;
+    if (conn->link == VOUCH_LINK_TCP && !o.allow_server_without_identity)
+        return VOUCH_E_NO_IDENTITY;
     int r = client_create(&o, &client);
     if (r < 0)
         return r;

@@ -43,13 +43,6 @@ static bool is_blank(const uint8_t *bytes, size_t size) {
     return size == 0;
 }
 
-static const char *method_for(const struct vouch_pixl_server *pixl,
-                              const struct vouch_pixl_match *match) {
-    if (match->method)
-        return match->method;
-    return *pixl->default_method ? pixl->default_method : NULL;
-}
-
 static void lead(const struct vouch_pixl_server *pixl, struct vouch_message *message) {
     struct vouch_pixl_match match;
     int r = pixl_routes_find(&pixl->routes, message->target, message->target_size, &match);
@@ -59,8 +52,12 @@ static void lead(const struct vouch_pixl_server *pixl, struct vouch_message *mes
         message->text_size = strlen(message->text);
         return;
     }
-    message->method = method_for(pixl, &match);
-    message->method_size = message->method ? strlen(message->method) : 0;
+    message->method = match.method;
+    message->method_size = match.method ? strlen(match.method) : 0;
+    if (!match.method && *pixl->default_method) {
+        message->fallback = pixl->default_method;
+        message->fallback_size = strlen(pixl->default_method);
+    }
 }
 
 static int read_line(void *context, uint8_t *bytes, size_t size, uint64_t oversize,
@@ -247,7 +244,6 @@ int vouch_pixl_server_match(struct vouch_pixl_server *pixl, const char *uri, siz
     int r = pixl_routes_find(&pixl->routes, uri, size, &match);
     if (r < 0)
         return r;
-    match.method = method_for(pixl, &match);
     *ret_match = match;
     return r;
 }

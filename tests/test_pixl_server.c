@@ -70,6 +70,9 @@ Test(pixl_server, a_default_method) {
     open_with(NULL, &(struct vouch_pixl_server_options){.default_method = "/json/where"});
     check("/none", "1", "{\"uri\":\"/none\",\"method\":\"/json/where\",\"groups\":[]}");
     check("/over/there", "1", "1");
+    check("/json/echo", "1", "1"); /* by its own name */
+    check("echo", "1", "{\"uri\":\"echo\",\"method\":\"/json/where\",\"groups\":[]}");
+    check("/binary", "1", NOT_FOUND("/binary")); /* a route that leads nowhere */
     cr_assert_eq(pixl_stage_stats(&stage).handlers, 8);
     close_both();
 }
@@ -212,16 +215,29 @@ Test(pixl_server, answers_in_any_order) {
     close_both();
 }
 
+static int closed(void *context, struct vouch_call *call, const char *text, size_t size) {
+    (void)context;
+    (void)call;
+    (void)text;
+    (void)size;
+    return VOUCH_REMOTE_SERVER;
+}
+
 Test(pixl_server, a_policy_denies_in_words) {
+    const struct vouch_policy nobody = {0};
     support_baseline_begin();
     pixl_stage_init(&stage, NULL, NULL);
-    const struct vouch_policy nobody = {0};
     const struct vouch_json_method method = {VOUCH_OPTIONS(method), .name = "/json/closed",
-                                             .handler = NULL, .text_handler = NULL,
-                                             .policy = &nobody};
-    cr_assert_eq(vouch_json_add_method(stage.rpc.server, &method), -EINVAL);
-    pixl_stage_close(&stage);
-    support_baseline_end();
+                                             .text_handler = closed, .policy = &nobody};
+    cr_assert_eq(vouch_json_add_method(stage.rpc.server, &method), 0);
+    cr_assert_eq(vouch_server_start(stage.rpc.server), 0);
+    pixl_raw_open(&raw, &stage, false);
+    pixl_raw_send(&raw, "{\"ipcReqID\":1,\"uri\":\"/json/closed\"}");
+    char *line = pixl_raw_line(&raw);
+    cr_assert_eq(strncmp(line, "{\"ipcReqID\":1,\"data\":{\"code\":\"refused\",\"message\":\"", 55),
+                 0, "%s", line);
+    free(line);
+    close_both();
 }
 
 /* ---- what nobody asked for ---- */

@@ -95,7 +95,9 @@ struct vouch_client_options {
      * buffer to keep it. */
     void (*on_notice)(void *context, const struct vouch_reply *notice);
     void *notice_context;
-
+    /* Over TCP nobody vouches for whom we call: without this such a connection is refused
+     * (VOUCH_E_NO_IDENTITY). */
+    bool allow_server_without_identity;
     /* With reconnect: vouch_client_process and vouch_client_wait connect again without a call, so
      * long after the connection was found gone or an attempt has failed, ns; 0: only calls do.
      * vouch_client_get_timeout knows when. */
@@ -114,7 +116,7 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_client_dial(const char *address,
 
 /* Makes a client on a connection, which it takes over on success only. Returns 0, -ENOMEM, -EINVAL
  * (an option out of its range, or reconnect, which needs an address), -ENOTSUP (a dialect on a
- * connection of packets), -ECHILD, errnos. */
+ * connection of packets), VOUCH_E_NO_IDENTITY (TCP, and that is not allowed), -ECHILD, errnos. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_client_new(struct vouch_conn *conn,
                                                 const struct vouch_client_options *options,
                                                 struct vouch_client **ret_client);

@@ -102,7 +102,8 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_pixl_server_listen(struct vouch_pixl_server
 /* Where a URI leads, and what the groups of the pattern are: for handlers, which find the URI with
  * vouch_call_get_target. */
 struct vouch_pixl_match {
-    const char *method; /* lives as long as `pixl`; NULL: a method of the URI's own name, if any */
+    /* Lives as long as `pixl`; NULL: to a method of the URI's own name, or to the default. */
+    const char *method;
     /* Of a pattern: groups[0] is the whole match. Parts of the URI that was given, not ended by
      * NUL; NULL: the group has no part in the match. 0: it was no pattern. */
     size_t group_count;
@@ -112,9 +113,8 @@ struct vouch_pixl_match {
     } groups[VOUCH_PIXL_GROUPS_MAX];
 };
 
-/* 1: a route fits; 0: none does (`ret_match` then is that of the default method, or has no method);
- * -E2BIG: a pattern took more than the limits above; -EINVAL (over VOUCH_PIXL_URI_MAX, not UTF-8);
- * -ENOMEM. Any thread; does not block. */
+/* 1: a route fits; 0: none does; -E2BIG: a pattern took more than the limits above; -EINVAL (over
+ * VOUCH_PIXL_URI_MAX, not UTF-8); -ENOMEM. Any thread; does not block. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_pixl_server_match(struct vouch_pixl_server *pixl,
                                                        const char *uri, size_t size,
                                                        struct vouch_pixl_match *ret_match);
