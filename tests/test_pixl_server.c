@@ -234,8 +234,8 @@ Test(pixl_server, a_policy_denies_in_words) {
     pixl_raw_open(&raw, &stage, false);
     pixl_raw_send(&raw, "{\"ipcReqID\":1,\"uri\":\"/json/closed\"}");
     char *line = pixl_raw_line(&raw);
-    cr_assert_eq(strncmp(line, "{\"ipcReqID\":1,\"data\":{\"code\":\"refused\",\"message\":\"", 55),
-                 0, "%s", line);
+    const char *begins = "{\"ipcReqID\":1,\"data\":{\"code\":\"refused\",\"message\":\"the policy";
+    cr_assert_eq(strncmp(line, begins, strlen(begins)), 0, "%s", line);
     free(line);
     close_both();
 }
