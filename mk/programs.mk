@@ -41,6 +41,7 @@ LOOPS := libevent libuv
 libevent_DEBIAN := libevent-dev
 libuv_DEBIAN := libuv1-dev
 json_DEBIAN := libcjson-dev
+pixl_DEBIAN := libcjson-dev libpcre2-dev
 proto_DEBIAN := libprotobuf-c-dev protobuf-c-compiler
 LOOPS_KNOWN := $(foreach n,$(LOOPS),$(if $(wildcard examples/loop_$(n).c),$(shell pkg-config --exists $(n) 2>/dev/null && echo $(n))))
 without_loops = $(patsubst %,examples/loop_%.c,$(filter-out $(LOOPS_KNOWN),$(LOOPS)))
@@ -79,8 +80,10 @@ comma := ,
 
 # Unit tests see the internals: they are linked with the objects, not with the library.
 RUNNERS := tests/plain_runner.c tests/criterion_timeout.c
-TEST_HELPERS := $(filter-out tests/test_%.c tests/suite_%.c $(RUNNERS),$(wildcard tests/*.c))
-TEST_SOURCES := $(sort $(call for_platform,$(wildcard tests/test_*.c tests/suite_*.c))) $(TEST_HELPERS)
+# Those of libvouch-pixl are left out with it; cJSON and protobuf-c the other tests need, too.
+TESTS_LEFT_OUT := $(if $(filter pixl,$(TYPED)),,$(wildcard tests/*pixl*.c))
+TEST_HELPERS := $(filter-out tests/test_%.c tests/suite_%.c $(RUNNERS) $(TESTS_LEFT_OUT),$(wildcard tests/*.c))
+TEST_SOURCES := $(filter-out $(TESTS_LEFT_OUT),$(sort $(call for_platform,$(wildcard tests/test_*.c tests/suite_*.c)))) $(TEST_HELPERS)
 
 # System calls that fail on command (tests/faults.h) take the GNU linker's --wrap.
 ifeq ($(UNAME),Linux)
@@ -108,7 +111,7 @@ TESTS_BINARY := $(OUT)/tests/vouch-tests
 TEST_OBJ := $(OBJ)
 endif
 TEST_CPPFLAGS += $(V_TESTFLAGS) -I$(GEN) -I$(GEN)/proto
-TEST_LIBS += -lprotobuf-c -lcjson
+TEST_LIBS += -lprotobuf-c -lcjson $(if $(filter pixl,$(TYPED)),$(pixl_LIBS))
 TEST_SOURCES += $(RUNNER_SOURCE)
 TEST_OBJECTS := $(TEST_SOURCES:%.c=$(TEST_OBJ)/%.o)
 

@@ -47,6 +47,7 @@ struct client_call {
     unsigned intercepted; /* interceptors that have seen it begin, and are to see its end */
     bool napped;          /* see client_drive */
     bool more;            /* it need not be sent yet */
+    bool notice;          /* not a call: what the server said unasked, on its way to its callback */
     atomic_bool done;     /* set last */
     int result;
     size_t request_size;
@@ -77,12 +78,20 @@ struct vouch_client {
     struct vouch_client_interceptor interceptors[CLIENT_INTERCEPTORS_MAX];
     size_t interceptor_count;
 
+    struct vouch_dialect dialect; /* a copy; unused: our own wire */
+    struct dialect_choice choice;
+    void (*on_notice)(void *context, const struct vouch_reply *notice);
+    void *notice_context;
+    unsigned notices; /* that wait for their callback */
+
     /* reconnecting */
     char *address; /* NULL: can't */
     struct vouch_dial_options dial;
     struct vouch_policy dial_policy;
     mode_t dial_modes[VOUCH_DIAL_MODES_MAX];
     int64_t reconnect_min, reconnect_max, reconnect_wait, reconnect_at;
+    int64_t retry_after; /* … without a call; 0: never */
+    int64_t retry_at;    /* 0: the connection is not known to be gone */
     pthread_cond_t connected;
 
     /* blocking calls that wait until less is to be sent */
@@ -141,6 +150,12 @@ int client_create(const struct vouch_client_options *options,
 int client_connect(struct vouch_client *client, int64_t deadline,
                    struct vouch_error *error) VOUCH_MUST_CHECK;
 
+/* When a connection that is gone is to be made again without a call; VOUCH_FOREVER: never, or it is
+ * there. Lock held. */
+int64_t client_retry_at(struct vouch_client *client);
+/* Tries, if it is time. Lock held; let go of while dialling. */
+void client_retry(struct vouch_client *client);
+
 /* ---- client_call.c ---- */
 
 /* Ends a call that has left the session. Lock held. */
@@ -148,6 +163,10 @@ void client_complete(struct vouch_client *client, struct client_call *call, int 
 
 /* Ends all calls in flight. Lock held. */
 void client_complete_all(struct vouch_client *client, int result);
+
+/* Queues what the server said unasked for its callback; takes the event's buffer over. Lock held.
+ */
+void client_take_notice(struct vouch_client *client, const struct session_event *event);
 
 /* Runs the callbacks of ended asynchronous calls; returns how many. Lock held; let go of meanwhile.
  */
@@ -188,6 +207,11 @@ void client_expire(struct vouch_client *client, int64_t now);
 
 /* Ends the call that a reply is for; takes the event's buffer over. Lock held. */
 void client_take_reply(struct vouch_client *client, const struct session_event *event);
+
+/* Whether a callback may still come to be run. */
+static inline bool client_has_more_to_come(const struct vouch_client *client) {
+    return client->async_count > 0 || client->on_notice;
+}
 
 /* Deals with the messages that have arrived. Lock held, by the driver. */
 void client_take_messages(struct vouch_client *client, int64_t now);

@@ -219,6 +219,10 @@ int peer_enter(struct server_conn *conn, struct vouch_client *client,
                const struct peer_hooks *hooks) {
     client_lock(client);
     int r = begin(client, conn);
+    /* What fits a packet of the connection's is known there. */
+    size_t max_send = conn->link.session.limits.max_send;
+    if (r == 0 && client->link.session.limits.max_send > max_send)
+        client->link.session.limits.max_send = max_send;
     client_unlock(client);
     if (r < 0)
         return r;
@@ -277,9 +281,13 @@ int peer_attach(struct vouch_server *server, struct vouch_conn *conn, struct vou
 int vouch_server_add_peer(struct vouch_server *server, struct vouch_conn *conn,
                           const struct vouch_client_options *options,
                           struct vouch_client **ret_client) {
+    struct vouch_client_options o = {0};
     struct vouch_client *client;
-    if (!conn)
+    OPTIONS_READ(o, options);
+    if (!conn || o.dialect)
         return -EINVAL;
+    if (conn->link == VOUCH_LINK_TCP && !o.allow_server_without_identity)
+        return VOUCH_E_NO_IDENTITY;
     int r = peer_client_new(options, &client);
     if (r < 0)
         return r;
