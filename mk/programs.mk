@@ -93,7 +93,7 @@ TEST_LDFLAGS := $(WRAPS:%=-Wl,--wrap=%) -Wl,--wrap=protobuf_c_message_pack
 TEST_LDFLAGS += $(if $(filter portable,$(PLATFORM)),-Wl$(comma)--no-as-needed)
 else
 FAULT_SOURCES := $(addprefix tests/,suite_faults.c suite_syscalls.c suite_allocations.c suite_short_io.c suite_errno.c \
-    suite_oom.c faults.c) $(wildcard tests/scenarios*.c)
+    suite_oom.c suite_pixl_oom.c faults.c) $(wildcard tests/scenarios*.c)
 TEST_SOURCES := $(filter-out $(FAULT_SOURCES),$(TEST_SOURCES))
 endif
 

@@ -525,6 +525,56 @@ Test(pixl_client, never_again_where_that_is_said) {
     close_both();
 }
 
+static atomic_bool restarted;
+
+/* Until the last restart calls may fail; after it each thread is answered. */
+static void *call_until_it_lasts(void *context) {
+    const struct vouch_call_options brief = {VOUCH_OPTIONS(brief), .timeout = VOUCH_SECONDS(5)};
+    int64_t give_up = vouch_deadline_in(RPC_PATIENCE);
+    (void)context;
+    for (;;) {
+        bool last = atomic_load(&restarted);
+        int r = vouch_pixl_call(client, "/over/there", NULL, &brief, NULL, NULL);
+        if (last && r == 0)
+            return NULL;
+        cr_assert_lt(vouch_now(), give_up);
+    }
+}
+
+static void *wait_for_messages(void *context) {
+    (void)context;
+    while (!atomic_load(&restarted))
+        (void)vouch_client_wait(beneath(), vouch_deadline_in(VOUCH_MILLISECONDS(5)));
+    return NULL;
+}
+
+static void ignore_message(void *context, const cJSON *message) {
+    (void)context;
+    (void)message;
+}
+
+Test(pixl_client, many_threads_while_the_server_goes_and_comes) {
+    pthread_t threads[4], waiter;
+    const struct vouch_pixl_client_options options = {
+        VOUCH_OPTIONS(options), .reconnect = VOUCH_MILLISECONDS(1), .on_message = ignore_message};
+    open_listening();
+    cr_assert_eq(vouch_pixl_client_dial(stage.rpc.path, NULL, &options, &client, NULL), 0);
+    atomic_store(&restarted, false);
+    for (size_t i = 0; i < 4; i++)
+        threads[i] = support_thread_start(call_until_it_lasts, NULL);
+    waiter = support_thread_start(wait_for_messages, NULL);
+    for (int i = 0; i < 5; i++) {
+        RPC_EVENTUALLY(rpc_stats(&stage.rpc).calls > 0);
+        restart();
+    }
+    atomic_store(&restarted, true);
+    for (size_t i = 0; i < 4; i++)
+        support_thread_join(threads[i]);
+    support_thread_join(waiter);
+    cr_assert_geq(stats_of().connects, 5);
+    close_both();
+}
+
 /* ---- life ---- */
 
 Test(pixl_client, bad_options) {
