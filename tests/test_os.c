@@ -240,6 +240,6 @@ Test(os, a_port_can_be_shared) {
     cr_assert_eq(os_share_port(fd), 0);
     close(fd);
     cr_assert_eq(os_share_port(-1), -EBADF);
-    cr_assert_eq(os_socket(AF_UNIX, 99), -ESOCKTNOSUPPORT);
+    cr_assert_lt(os_socket(AF_UNIX, 99), 0);
     support_baseline_end();
 }
