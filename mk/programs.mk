@@ -139,6 +139,17 @@ $(TEST_PLUGINS): $(OUT)/tests/plugins/%: $(TEST_OBJ)/tests/plugins/%.o $(STATIC_
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
+# Programs for those of Node.js to talk to: the public interface only.
+NODE_TESTS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/node/*.c))
+.PHONY: node-tests
+node-tests: $(NODE_TESTS)
+$(NODE_TESTS): $(OUT)/tests/node/%: $(OBJ)/tests/node/%.o $(TYPED_STATIC) $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(TYPED_LIBS) $(LIBS)
+$(NODE_TESTS:$(OUT)/%=$(OBJ)/%.o): $(OBJ)/%.o: %.c $(OBJ)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(WARNINGS) -MMD -MP -c $< -o $@
+
 # Tests that fail, to see that it is noticed.
 SELFTEST := $(OUT)/selftest/$(RUNNER)
 SELFTEST_SOURCES := $(wildcard tests/selftest/*.c) $(RUNNER_SOURCE)
