@@ -116,6 +116,19 @@ Test(pixl_client, calls) {
     close_both();
 }
 
+Test(pixl_client, in_a_pool_that_is_shared) {
+    struct vouch_pool *pool;
+    support_baseline_begin();
+    cr_assert_eq(vouch_pool_new(NULL, &pool), 0);
+    const struct vouch_client_options general = {VOUCH_OPTIONS(general), .pool = pool};
+    pixl_stage_open(&stage, NULL, NULL);
+    client = pixl_stage_client(&stage, &(struct vouch_pixl_client_options){.client = &general});
+    cr_assert_eq(vouch_client_get_pool(beneath()), pool);
+    pixl_check_call(client, "/over/there", "1", 0, "1");
+    vouch_pool_unref(pool);
+    close_both();
+}
+
 Test(pixl_client, what_it_writes) {
     char line[256];
     struct outcome outcome;
