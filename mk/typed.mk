@@ -27,7 +27,7 @@ TYPED := $(foreach n,$(TYPED_PRESENT),$(call typed_known,$(n)))
 TYPED_MISSING := $(filter-out $(TYPED),$(TYPED_PRESENT))
 
 # What of the core's hidden parts each has its own copy of.
-TYPED_PARTS := $(OBJ)/lib/utf8.o $(OBJ)/lib/cond.o
+TYPED_PARTS := $(patsubst %.c,$(OBJ)/%.o,$(call for_platform,lib/utf8.c lib/cond.c lib/os.c lib/os_linux.c lib/os_posix.c))
 
 define typed_library
 $(1)_OBJECTS := $$(patsubst %.c,$$(OBJ)/%.o,$$(filter-out $$(JANUS_WITHOUT),$$(sort $$(wildcard stream/$(1)_*.c rpc/$(1)_*.c))))
