@@ -274,6 +274,7 @@ static void drive_event(struct drive *d, const struct session_event *event) {
         break;
     case SESSION_EVENT_HELLO:
     case SESSION_EVENT_STOP:
+    case SESSION_EVENT_NOTICE:
         DRIVE_CHECK(d->session.role == SESSION_PEER);
         vouch_buffer_unref(event->buffer);
         break;

@@ -97,8 +97,8 @@ static uint64_t *admit(struct vouch_listener *listener, int fd, struct vouch_con
     struct admission_share *share;
     uint64_t *refusal = find_place(listener, identity, &share);
     if (!refusal) {
-        if (conn_new(fd, identity, &listener->conn_options, admission_release, share, ret_conn) ==
-            0)
+        if (conn_new(fd, listener->link, identity, &listener->conn_options, admission_release,
+                     share, ret_conn) == 0)
             return NULL;
         admission_release(share);
         refusal = &stats->shed;

@@ -103,36 +103,82 @@ static size_t decoder_held(const struct vouch_chunk_decoder *decoder) {
     return decoder->end - decoder->begin;
 }
 
+void chunk_decoder_set_framing(struct vouch_chunk_decoder *decoder, enum chunk_framing framing) {
+    decoder->framing = framing;
+    if (framing == CHUNK_PACKETS && decoder->max_size > CHUNK_PACKET_MAX)
+        decoder->max_size = CHUNK_PACKET_MAX;
+}
+
 /* What the bytes at `begin` say: how many are wanted for the next chunk to come out, and where its
  * body begins. */
 struct chunk_frame {
-    size_t header;   /* 0: the length itself is not complete */
-    uint64_t length; /* declared */
+    bool known;      /* what follows is */
+    size_t header;   /* bytes before the body */
+    uint64_t length; /* declared, or found */
     size_t body;     /* of it to be delivered: all, or the beginning of an oversize chunk */
+    size_t trailer;  /* bytes behind the body */
 };
 
-/* 0 or the error that this frame is. */
-static int decoder_look(const struct vouch_chunk_decoder *decoder, struct chunk_frame *ret_frame) {
-    *ret_frame = (struct chunk_frame){0};
+static size_t head_of(uint64_t length) {
+    return length > VOUCH_CHUNK_HEAD_MAX ? VOUCH_CHUNK_HEAD_MAX : (size_t)length;
+}
+
+static int look_for_length(const struct vouch_chunk_decoder *decoder,
+                           struct chunk_frame *ret_frame) {
     int header = vouch_chunk_decode_header(decoder->buffer->data + decoder->begin,
                                            decoder_held(decoder), &ret_frame->length);
     if (header <= 0)
         return header;
+    ret_frame->known = true;
     ret_frame->header = (size_t)header;
     ret_frame->body = (size_t)ret_frame->length;
     if (ret_frame->length <= decoder->max_size)
         return 0;
     if (ret_frame->length > decoder->drain_max)
         return -EMSGSIZE;
-    if (ret_frame->body > VOUCH_CHUNK_HEAD_MAX)
-        ret_frame->body = VOUCH_CHUNK_HEAD_MAX;
+    ret_frame->body = head_of(ret_frame->length);
     return 0;
+}
+
+/* A line that is too large is known before its end has come. */
+static int look_for_line(const struct vouch_chunk_decoder *decoder, struct chunk_frame *ret_frame) {
+    const uint8_t *line = decoder->buffer->data + decoder->begin;
+    size_t held = decoder_held(decoder);
+    const uint8_t *end = memchr(line + decoder->scanned, '\n', held - decoder->scanned);
+    ret_frame->length = end ? (size_t)(end - line) : held;
+    bool oversize = ret_frame->length > decoder->max_size;
+    ret_frame->known = end || oversize;
+    ret_frame->body = oversize ? head_of(ret_frame->length) : (size_t)ret_frame->length;
+    ret_frame->trailer = end ? 1 : 0;
+    return oversize && ret_frame->length > decoder->drain_max ? -EMSGSIZE : 0;
+}
+
+static int look_for_packet(const struct vouch_chunk_decoder *decoder,
+                           struct chunk_frame *ret_frame) {
+    ret_frame->known = decoder->packet > 0;
+    ret_frame->length = decoder->packet;
+    ret_frame->body =
+        decoder->packet > decoder->max_size ? head_of(decoder->packet) : decoder->packet;
+    return 0;
+}
+
+/* 0 or the error that this frame is. */
+static int decoder_look(const struct vouch_chunk_decoder *decoder, struct chunk_frame *ret_frame) {
+    *ret_frame = (struct chunk_frame){0};
+    switch (decoder->framing) {
+    case CHUNK_LINES:
+        return look_for_line(decoder, ret_frame);
+    case CHUNK_PACKETS:
+        return look_for_packet(decoder, ret_frame);
+    default:
+        return look_for_length(decoder, ret_frame);
+    }
 }
 
 static void decoder_drop_buffer(struct vouch_chunk_decoder *decoder) {
     vouch_buffer_unref(decoder->buffer);
     decoder->buffer = NULL;
-    decoder->begin = decoder->end = 0;
+    decoder->begin = decoder->end = decoder->scanned = 0;
 }
 
 /* Moves the bytes held to the beginning of a buffer with room for `capacity`: this one if nobody
@@ -155,10 +201,20 @@ static int decoder_relocate(struct vouch_chunk_decoder *decoder, size_t capacity
     return 0;
 }
 
+/* A line's end may be anywhere: as much again as there is, once that is worth it. */
+static size_t wanted_for_line(const struct vouch_chunk_decoder *decoder) {
+    size_t held = decoder_held(decoder);
+    size_t wanted = held < POOL_ROOM(CHUNK_READ_BLOCK_MIN) ? held + 1 : 2 * held;
+    size_t most = decoder->max_size + 2; /* its end, or what shows that it is too large */
+    return wanted < most ? wanted : (held < most ? most : held + 1);
+}
+
 /* Makes room behind `end` for at least one byte, and for the whole chunk where the bytes that have
  * come justify it. */
 static int decoder_make_room(struct vouch_chunk_decoder *decoder) {
     size_t read_room = POOL_ROOM(decoder->read_block);
+    if (decoder->framing == CHUNK_PACKETS)
+        return decoder->buffer ? 0 : decoder_relocate(decoder, CHUNK_PACKET_MAX);
     if (!decoder->buffer && decoder->proven > read_room && /* and the next one's length before it */
         decoder_relocate(decoder, decoder->proven + VOUCH_CHUNK_HEADER_MAX) == 0)
         return 0;
@@ -172,7 +228,9 @@ static int decoder_make_room(struct vouch_chunk_decoder *decoder) {
     size_t held = decoder_held(decoder);
     size_t wanted = frame.header + frame.body;
     size_t capacity = decoder->buffer->capacity;
-    if (wanted <= held) /* only the length is looked for */
+    if (decoder->framing == CHUNK_LINES)
+        wanted = wanted_for_line(decoder);
+    else if (wanted <= held) /* only the length is looked for */
         wanted = held + 1;
     bool fits = wanted <= capacity - decoder->begin;
     bool may_grow_later = decoder->begin == 0 && decoder->end < capacity;
@@ -197,9 +255,23 @@ int vouch_chunk_decoder_space(struct vouch_chunk_decoder *decoder, uint8_t **ret
     return 0;
 }
 
+static void decoder_skip_line(struct vouch_chunk_decoder *decoder) {
+    size_t held = decoder_held(decoder);
+    const uint8_t *rest = decoder->buffer ? decoder->buffer->data + decoder->begin : NULL;
+    const uint8_t *end = held > 0 ? memchr(rest, '\n', held) : NULL;
+    size_t now = end ? (size_t)(end - rest) + 1 : held;
+    decoder->begin += now;
+    decoder->skipped += now;
+    decoder->skip_line = !end;
+    if (!end && decoder->skipped > decoder->drain_max)
+        decoder->error = -EMSGSIZE;
+}
+
 /* Throws away what belongs to an oversize chunk: while some of it is still to come, no bytes are
  * held. */
 static void decoder_skip(struct vouch_chunk_decoder *decoder) {
+    if (decoder->skip_line)
+        decoder_skip_line(decoder);
     size_t held = decoder_held(decoder);
     size_t now = decoder->skip < held ? (size_t)decoder->skip : held;
     decoder->begin += now;
@@ -215,8 +287,12 @@ static void decoder_adapt(struct vouch_chunk_decoder *decoder, size_t size) {
 }
 
 void vouch_chunk_decoder_commit(struct vouch_chunk_decoder *decoder, size_t size) {
-    if (size > 0)
+    if (decoder->framing == CHUNK_PACKETS) {
+        decoder->packet = size;
+        size = size < decoder->offered ? size : decoder->offered;
+    } else if (size > 0) {
         decoder_adapt(decoder, size);
+    }
     decoder->end += size;
     decoder_skip(decoder);
     if (decoder_held(decoder) == 0)
@@ -250,7 +326,14 @@ static void decoder_take(struct vouch_chunk_decoder *decoder, const struct chunk
     if (!oversize)
         decoder_learn(decoder, frame->length);
     decoder->begin += frame->header + frame->body;
-    decoder->skip = frame->length - frame->body;
+    decoder->skip_line = decoder->framing == CHUNK_LINES && frame->trailer == 0;
+    decoder->skip = decoder->skip_line ? 0 : frame->length - frame->body + frame->trailer;
+    decoder->skipped = frame->body;
+    decoder->scanned = 0;
+    if (decoder->framing == CHUNK_PACKETS) { /* what there was no room for won't come */
+        decoder->skip = decoder_held(decoder);
+        decoder->packet = 0;
+    }
     decoder_skip(decoder);
     if (decoder->begin < decoder->end) {
         vouch_buffer_ref(decoder->buffer);
@@ -258,6 +341,12 @@ static void decoder_take(struct vouch_chunk_decoder *decoder, const struct chunk
     }
     decoder->buffer = NULL;
     decoder->begin = decoder->end = 0;
+}
+
+/* Whether all of the chunk that is wanted has come. */
+static bool decoder_has(const struct vouch_chunk_decoder *decoder,
+                        const struct chunk_frame *frame) {
+    return frame->known && decoder_held(decoder) - frame->header >= frame->body;
 }
 
 int vouch_chunk_decoder_next(struct vouch_chunk_decoder *decoder, struct vouch_chunk *ret_chunk) {
@@ -269,19 +358,23 @@ int vouch_chunk_decoder_next(struct vouch_chunk_decoder *decoder, struct vouch_c
     int result = decoder_look(decoder, &frame);
     if (result < 0)
         return decoder_fail(decoder, result, frame.length);
-    if (frame.header == 0 || decoder_held(decoder) - frame.header < frame.body)
+    if (!decoder_has(decoder, &frame)) {
+        decoder->scanned = decoder->framing == CHUNK_LINES ? decoder_held(decoder) : 0;
         return 0;
+    }
     decoder_take(decoder, &frame, ret_chunk);
     return 1;
 }
 
 bool vouch_chunk_decoder_partial(const struct vouch_chunk_decoder *decoder) {
-    if (decoder->skip > 0)
+    if (decoder->skip > 0 || decoder->skip_line)
         return true;
     struct chunk_frame frame;
     if (decoder_held(decoder) == 0 || decoder_look(decoder, &frame) < 0)
         return false;
-    return frame.header == 0 || decoder_held(decoder) - frame.header < frame.length;
+    if (decoder->framing == CHUNK_PACKETS)
+        return false;
+    return !frame.known || decoder_held(decoder) - frame.header < frame.length;
 }
 
 uint64_t vouch_chunk_decoder_declared(const struct vouch_chunk_decoder *decoder) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The life of a connection: a stream socket, its peer's identity, deadlines. What goes through it
- * is in conn_io.c and conn_fds.c.
+ * The life of a connection: a connected socket, its peer's identity, deadlines. What goes through
+ * it is in conn_io.c, conn_packet.c and conn_fds.c.
  *
  * Closing is two steps. vouch_conn_close raises the flag, then shuts the socket down: that wakes
  * whoever is blocked in the kernel, who then finds the flag. The number of the descriptor is given
@@ -18,7 +18,7 @@
 #include <unistd.h>
 #include <vouch/error.h>
 
-int conn_new(int fd, const struct vouch_identity *identity,
+int conn_new(int fd, enum vouch_link link, const struct vouch_identity *identity,
              const struct vouch_conn_options *options, void (*on_free)(void *context),
              void *context, struct vouch_conn **ret_conn) {
     struct vouch_conn_options set = {0};
@@ -30,6 +30,7 @@ int conn_new(int fd, const struct vouch_identity *identity,
     conn->peer = identity;
     conn->epoch = os_process_epoch();
     conn->fd = fd;
+    conn->link = link;
     conn->pass_descriptors = set.pass_descriptors;
     conn->on_free = on_free;
     conn->context = context;
@@ -42,7 +43,7 @@ int conn_new(int fd, const struct vouch_identity *identity,
     return 0;
 }
 
-static int conn_check_fd(int fd) {
+static int conn_check_fd(int fd, enum vouch_link *ret_link) {
     int type = 0;
     socklen_t size = sizeof(type);
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
@@ -51,8 +52,9 @@ static int conn_check_fd(int fd) {
     size = sizeof(name);
     if (getsockname(fd, (struct sockaddr *)&name, &size) < 0)
         return -errno;
-    if (type != SOCK_STREAM || name.ss_family != AF_UNIX)
+    if ((type != SOCK_STREAM && type != SOCK_SEQPACKET) || name.ss_family != AF_UNIX)
         return -EINVAL;
+    *ret_link = type == SOCK_STREAM ? VOUCH_LINK_STREAM : VOUCH_LINK_SEQPACKET;
     size = sizeof(name);
     return getpeername(fd, (struct sockaddr *)&name, &size) < 0 ? -errno : 0;
 }
@@ -69,7 +71,8 @@ int vouch_conn_from_fd(int fd, const struct vouch_conn_options *options,
                        struct vouch_conn **ret_conn) {
     struct vouch_conn_options set = {0};
     OPTIONS_READ(set, options);
-    int result = conn_check_fd(fd);
+    enum vouch_link link = VOUCH_LINK_STREAM;
+    int result = conn_check_fd(fd, &link);
     if (result == 0)
         result = conn_adopt_fd(fd);
     if (result < 0)
@@ -78,15 +81,18 @@ int vouch_conn_from_fd(int fd, const struct vouch_conn_options *options,
     result = vouch_identity_of_peer(fd, set.allocator, &peer);
     if (result < 0)
         return result;
-    result = conn_new(fd, peer, options, NULL, NULL, ret_conn);
+    result = conn_new(fd, link, peer, options, NULL, NULL, ret_conn);
     if (result < 0)
         vouch_identity_unref(peer);
     return result;
 }
 
-int vouch_conn_pair(const struct vouch_conn_options *options, struct vouch_conn *ret_conns[2]) {
+int vouch_conn_pair_of(enum vouch_link link, const struct vouch_conn_options *options,
+                       struct vouch_conn *ret_conns[2]) {
     int fds[2];
-    int result = os_socketpair_stream(fds);
+    if (link != VOUCH_LINK_STREAM && link != VOUCH_LINK_SEQPACKET)
+        return -EINVAL;
+    int result = os_socketpair(link == VOUCH_LINK_STREAM ? SOCK_STREAM : SOCK_SEQPACKET, fds);
     if (result < 0)
         return result;
     struct vouch_conn *first, *second;
@@ -105,6 +111,14 @@ int vouch_conn_pair(const struct vouch_conn_options *options, struct vouch_conn 
     ret_conns[0] = first;
     ret_conns[1] = second;
     return 0;
+}
+
+int vouch_conn_pair(const struct vouch_conn_options *options, struct vouch_conn *ret_conns[2]) {
+    return vouch_conn_pair_of(VOUCH_LINK_STREAM, options, ret_conns);
+}
+
+enum vouch_link vouch_conn_get_link(const struct vouch_conn *conn) {
+    return conn->link;
 }
 
 bool conn_is_ours(const struct vouch_conn *conn) {

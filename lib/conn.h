@@ -16,24 +16,28 @@ struct vouch_conn {
     const struct vouch_identity *peer;
     uint64_t epoch;
     int fd;
+    enum vouch_link link;
     bool pass_descriptors;
-    atomic_bool naps; /* SO_RCVTIMEO is set: see conn_recv_nap */
-    size_t send_room; /* what conn_grow_send_room has asked for; 0: not looked at yet */
+    atomic_bool marks; /* os_mark_packets was called */
+    atomic_bool naps;  /* SO_RCVTIMEO is set: see conn_recv_nap */
+    size_t send_room;  /* what conn_grow_send_room has asked for; 0: not looked at yet */
     atomic_bool closed, write_only;
     _Atomic int64_t deadline[CONN_SIDES], timeout[CONN_SIDES];
     void (*on_free)(void *context);
     void *context;
 };
 
-/* Takes over `fd`, which is in blocking mode, and `identity` (both on success only). `on_free` (may
+/* Takes over `fd`, which is in blocking mode, and `identity` (both on success only); the caller
+ * knows what kind of link it is. `on_free` (may
  * be NULL) runs once, when the connection is freed: the listener's count of live connections hangs
  * on it. */
-int conn_new(int fd, const struct vouch_identity *identity,
+int conn_new(int fd, enum vouch_link link, const struct vouch_identity *identity,
              const struct vouch_conn_options *options, void (*on_free)(void *context),
              void *context, struct vouch_conn **ret_conn) VOUCH_MUST_CHECK;
 
 /* One recvmsg without waiting, no room for control data. > 0 bytes, 0 end of file, -EAGAIN,
- * -ECONNRESET, -ESHUTDOWN. EINTR is retried. */
+ * -ECONNRESET, -ESHUTDOWN. EINTR is retried. Of packets one is taken, and the result is its length:
+ * more than `size` when it did not fit (its end is lost), 0 also for a packet of zero bytes. */
 ssize_t conn_recv_now(struct vouch_conn *conn, void *buffer, size_t size) VOUCH_MUST_CHECK;
 
 /* One recv that sleeps in the kernel until bytes come, at most for about CONN_NAP: one system call
@@ -42,9 +46,13 @@ ssize_t conn_recv_now(struct vouch_conn *conn, void *buffer, size_t size) VOUCH_
 #define CONN_NAP VOUCH_MILLISECONDS(50)
 ssize_t conn_recv_nap(struct vouch_conn *conn, void *buffer, size_t size) VOUCH_MUST_CHECK;
 
-/* One sendmsg without waiting: > 0 bytes taken, -EAGAIN, -ECONNRESET (EPIPE too), -ESHUTDOWN. */
+/* One sendmsg without waiting: > 0 bytes taken, -EAGAIN, -ECONNRESET (EPIPE too), -ESHUTDOWN. Of
+ * packets one is sent, all pieces together, or -EMSGSIZE. */
 ssize_t conn_send_now(struct vouch_conn *conn, const struct iovec *pieces,
                       int count) VOUCH_MUST_CHECK;
+
+/* The most bytes that one packet can have now (see vouch_conn_get_packet_max); one system call. */
+size_t conn_packet_max(const struct vouch_conn *conn);
 
 /* Has the kernel take about `size` bytes at once, at most `max` (and what the system allows), so
  * that a large message is not sent in a dozen pieces, each of which wakes its reader. False: that
@@ -75,14 +83,22 @@ bool conn_is_closed(const struct vouch_conn *conn); /* vouch_conn_close was call
 int conn_error(const struct vouch_conn *conn, int error);
 
 /* The parts that reading and writing are made of, for vouch_conn_send_fds too. conn_begin checks
- * that the connection can be used in this direction, and gives the deadline of a call that begins
- * now. conn_receive and conn_send are one recvmsg or sendmsg, waiting until then. */
+ * that the connection is one of bytes (conn_begin_packet: of packets) and can be used in this
+ * direction, and gives the deadline of a call that begins now (NULL: of one that does not wait).
+ * conn_receive and conn_send are one recvmsg or sendmsg, waiting until then; the _now ones answer
+ * -EAGAIN instead. */
 int conn_begin(struct vouch_conn *conn, enum vouch_direction direction,
                int64_t *ret_deadline) VOUCH_MUST_CHECK;
+int conn_begin_packet(struct vouch_conn *conn, enum vouch_direction direction,
+                      int64_t *ret_deadline) VOUCH_MUST_CHECK;
 ssize_t conn_receive(struct vouch_conn *conn, struct msghdr *message,
                      int64_t deadline) VOUCH_MUST_CHECK;
+ssize_t conn_receive_now(struct vouch_conn *conn, struct msghdr *message) VOUCH_MUST_CHECK;
 ssize_t conn_send(struct vouch_conn *conn, const struct msghdr *message,
                   int64_t deadline) VOUCH_MUST_CHECK;
+/* One packet without waiting: as vouch_conn_try_recv_packet, but nothing is checked first. */
+int conn_take_packet_now(struct vouch_conn *conn, void *buffer, size_t size,
+                         struct vouch_packet *ret_packet) VOUCH_MUST_CHECK;
 /* Changes `pieces`; adds to `written`. */
 int conn_send_all(struct vouch_conn *conn, struct iovec *pieces, int count, int64_t deadline,
                   size_t *written) VOUCH_MUST_CHECK;

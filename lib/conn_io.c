@@ -34,6 +34,30 @@ static bool conn_would_block(int error) {
     return error == EAGAIN || error == EWOULDBLOCK;
 }
 
+/* Where a packet's length is not told, all that is known is that it was more than the room. */
+static ssize_t conn_packet_length(const struct msghdr *message, ssize_t taken) {
+    size_t room = message->msg_iov->iov_len;
+    return taken >= 0 && (size_t)taken <= room && message->msg_flags & MSG_TRUNC ? (ssize_t)room + 1
+                                                                                 : taken;
+}
+
+/* One recvmsg: a packet's length may be more than the room for it. */
+static ssize_t conn_recvmsg(struct vouch_conn *conn, struct msghdr *message, int flags) {
+    bool packets = conn->link == VOUCH_LINK_SEQPACKET;
+    ssize_t taken =
+        recvmsg(conn->fd, message, flags | os_recv_flags | (packets ? os_packet_flags : 0));
+    return packets ? conn_packet_length(message, taken) : taken;
+}
+
+/* For bytes recv(2), which is cheaper. */
+static ssize_t conn_recv(struct vouch_conn *conn, void *buffer, size_t size, int flags) {
+    if (conn->link != VOUCH_LINK_SEQPACKET)
+        return recv(conn->fd, buffer, size, os_recv_flags | flags);
+    struct iovec piece = {.iov_base = buffer, .iov_len = size};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    return conn_recvmsg(conn, &message, flags);
+}
+
 static ssize_t conn_received(struct vouch_conn *conn, ssize_t taken) {
     if (taken > 0)
         return taken;
@@ -47,7 +71,7 @@ ssize_t conn_recv_now(struct vouch_conn *conn, void *buffer, size_t size) {
         return -ESHUTDOWN;
     ssize_t taken;
     do
-        taken = recv(conn->fd, buffer, size, os_recv_flags | MSG_DONTWAIT);
+        taken = conn_recv(conn, buffer, size, MSG_DONTWAIT);
     while (taken < 0 && errno == EINTR);
     return conn_received(conn, taken);
 }
@@ -67,9 +91,17 @@ ssize_t conn_recv_nap(struct vouch_conn *conn, void *buffer, size_t size) {
         return -ESHUTDOWN;
     if (!conn_can_nap(conn))
         return -EAGAIN;
-    ssize_t taken = recv(conn->fd, buffer, size, os_recv_flags);
+    ssize_t taken = conn_recv(conn, buffer, size, 0);
     if (taken < 0 && errno == EINTR)
         return -EAGAIN;
+    return conn_received(conn, taken);
+}
+
+ssize_t conn_receive_now(struct vouch_conn *conn, struct msghdr *message) {
+    ssize_t taken;
+    do
+        taken = conn_recvmsg(conn, message, MSG_DONTWAIT);
+    while (taken < 0 && errno == EINTR);
     return conn_received(conn, taken);
 }
 
@@ -126,9 +158,9 @@ int conn_poll(struct vouch_conn *conn, short events, int64_t deadline) {
 /* One transfer, waiting until `deadline`. EAGAIN comes without one too, from a descriptor that
  * somebody made non-blocking. */
 ssize_t conn_receive(struct vouch_conn *conn, struct msghdr *message, int64_t deadline) {
-    int flags = os_recv_flags | (deadline == VOUCH_FOREVER ? 0 : MSG_DONTWAIT);
+    int flags = deadline == VOUCH_FOREVER ? 0 : MSG_DONTWAIT;
     for (;;) {
-        ssize_t taken = recvmsg(conn->fd, message, flags);
+        ssize_t taken = conn_recvmsg(conn, message, flags);
         if (taken > 0)
             return taken;
         if (taken == 0)
@@ -159,12 +191,21 @@ ssize_t conn_send(struct vouch_conn *conn, const struct msghdr *message, int64_t
     }
 }
 
+/* As conn_recv_now, but a packet of zero bytes is not an end. */
+static ssize_t conn_discard_once(struct vouch_conn *conn, void *bytes, size_t size) {
+    if (conn->link != VOUCH_LINK_SEQPACKET)
+        return conn_recv_now(conn, bytes, size);
+    struct vouch_packet packet;
+    int result = conn_take_packet_now(conn, bytes, size, &packet);
+    return result == -EMSGSIZE ? 1 : result;
+}
+
 /* Throws away what has come, within bounds. -ECONNRESET when the peer has closed, even only its
  * sending side. */
 static int conn_discard(struct vouch_conn *conn) {
     uint8_t bytes[CONN_DISCARD_SIZE];
     for (int i = 0; i < CONN_DISCARD_ROUNDS; i++) {
-        ssize_t taken = conn_recv_now(conn, bytes, sizeof(bytes));
+        ssize_t taken = conn_discard_once(conn, bytes, sizeof(bytes));
         if (taken == -EAGAIN)
             return 0;
         if (taken <= 0)
@@ -189,9 +230,12 @@ static int conn_call_deadline(struct vouch_conn *conn, enum conn_side side, int6
     return 0;
 }
 
-int conn_begin(struct vouch_conn *conn, enum vouch_direction direction, int64_t *ret_deadline) {
+static int conn_begin_any(struct vouch_conn *conn, bool packets, enum vouch_direction direction,
+                          int64_t *ret_deadline) {
     if (!conn_is_ours(conn))
         return -ECHILD;
+    if (packets != (conn->link == VOUCH_LINK_SEQPACKET))
+        return -EOPNOTSUPP;
     if (conn_is_closed(conn))
         return -ESHUTDOWN;
     bool reading = direction == VOUCH_READ;
@@ -200,7 +244,17 @@ int conn_begin(struct vouch_conn *conn, enum vouch_direction direction, int64_t 
         if (result < 0)
             return result;
     }
-    return conn_call_deadline(conn, reading ? CONN_READ : CONN_WRITE, ret_deadline);
+    return ret_deadline ? conn_call_deadline(conn, reading ? CONN_READ : CONN_WRITE, ret_deadline)
+                        : 0;
+}
+
+int conn_begin(struct vouch_conn *conn, enum vouch_direction direction, int64_t *ret_deadline) {
+    return conn_begin_any(conn, false, direction, ret_deadline);
+}
+
+int conn_begin_packet(struct vouch_conn *conn, enum vouch_direction direction,
+                      int64_t *ret_deadline) {
+    return conn_begin_any(conn, true, direction, ret_deadline);
 }
 
 static ssize_t conn_receive_bytes(struct vouch_conn *conn, void *buffer, size_t size,

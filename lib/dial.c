@@ -44,6 +44,10 @@ static int fail(const struct dialer *dialer, int code, const char *step) {
 
 static int check_options(const struct dialer *dialer) {
     const struct vouch_dial_options *options = &dialer->options;
+    if (options->link != VOUCH_LINK_STREAM && options->link != VOUCH_LINK_SEQPACKET)
+        return error_set(dialer->error, -EINVAL,
+                         "link %d of a path or name: expected a stream (0) or seqpacket (1)",
+                         (int)options->link);
     if (options->timeout < 0)
         return error_set(dialer->error, -EINVAL, "a negative timeout");
     if (!policy_valid(options->server))
@@ -138,7 +142,8 @@ static int connect_until(int fd, const struct address_sockaddr *to, int64_t dead
 
 /* A connected descriptor, or a negative code. */
 static int connect_to(const struct dialer *dialer, const struct address_sockaddr *to) {
-    int fd = os_socket_stream();
+    int fd = os_socket(AF_UNIX,
+                       dialer->options.link == VOUCH_LINK_SEQPACKET ? SOCK_SEQPACKET : SOCK_STREAM);
     if (fd < 0)
         return fail(dialer, fd, "making a socket");
     int r = os_set_nonblocking(fd, true);
@@ -224,7 +229,7 @@ static int make_conn(const struct dialer *dialer, int fd, struct vouch_conn **re
         const struct vouch_conn_options options = {VOUCH_OPTIONS(options), .allocator = allocator,
                                                    .pass_descriptors =
                                                        dialer->options.pass_descriptors};
-        r = conn_new(fd, server, &options, NULL, NULL, ret_conn);
+        r = conn_new(fd, dialer->options.link, server, &options, NULL, NULL, ret_conn);
         if (r < 0)
             fail(dialer, r, "making a connection");
     }

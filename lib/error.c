@@ -45,7 +45,7 @@ static const struct error_name error_names[] = {
     {VOUCH_E_ADDRESS_LOCKED, "another process serves this path"},
     {VOUCH_E_PARENT_UNSAFE, "others may change the socket's directory"},
     {VOUCH_E_ABSTRACT_OFF, "abstract names are not allowed"},
-    {VOUCH_E_NOT_LISTENING, "not a listening UNIX stream socket"},
+    {VOUCH_E_NOT_LISTENING, "not a listening UNIX socket"},
     {VOUCH_E_NO_ACTIVATION, "no socket was passed by activation"},
     {VOUCH_E_METHOD_EXISTS, "the method is registered already"},
     {VOUCH_E_METHOD_NAME, "not a method name"},

@@ -48,8 +48,16 @@ static int read_options(const struct vouch_listen_options *given,
                          (unsigned)options.mode);
     if (options.backlog < 0)
         return error_set(error, -EINVAL, "a negative backlog: %d", options.backlog);
+    if (options.link != VOUCH_LINK_STREAM && options.link != VOUCH_LINK_SEQPACKET)
+        return error_set(error, -EINVAL,
+                         "link %d of a path or name: expected a stream (0) or seqpacket (1)",
+                         (int)options.link);
     *ret_options = options;
     return 0;
+}
+
+static int socket_type(enum vouch_link link) {
+    return link == VOUCH_LINK_SEQPACKET ? SOCK_SEQPACKET : SOCK_STREAM;
 }
 
 /* All but the socket. On failure the listener is as good as never begun. */
@@ -77,6 +85,7 @@ static int listener_new(const char *address, const struct vouch_listen_options *
         return error_set(error, -ENOMEM, "making a listener: %s", vouch_strerror(-ENOMEM));
     listener->allocator = options->allocator;
     listener->epoch = os_process_epoch();
+    listener->link = options->link;
     listener->conn_options = (struct vouch_conn_options){
         VOUCH_OPTIONS(listener->conn_options), .allocator = options->allocator,
         .pass_descriptors = options->pass_descriptors};
@@ -107,7 +116,7 @@ static int open_abstract(struct vouch_listener *listener, const struct address *
     if (!sockfile_has_abstract)
         return error_set(error, -ENOTSUP, "this system has no abstract names: %s", address->text);
     int fd;
-    int r = publish_abstract(address, options->backlog, &fd, error);
+    int r = publish_abstract(address, socket_type(options->link), options->backlog, &fd, error);
     if (r == 0)
         listener->fd = fd;
     return r;
@@ -116,6 +125,7 @@ static int open_abstract(struct vouch_listener *listener, const struct address *
 static int open_path(struct vouch_listener *listener, const struct address *address,
                      const struct vouch_listen_options *options, struct vouch_error *error) {
     const struct publish_options how = {
+        .type = socket_type(options->link),
         .mode = options->mode,
         .set_uid = options->set_uid,
         .set_gid = options->set_gid,
@@ -157,7 +167,7 @@ int vouch_listen(const char *address_text, const struct vouch_listen_options *gi
 
 /* macOS and others answer SO_TYPE and SO_ACCEPTCONN too; SO_DOMAIN they don't, so the family is
  * read from the name. */
-static int check_listening(int fd) {
+static int check_listening(int fd, enum vouch_link *ret_link) {
     int type = 0, accepting = 0;
     socklen_t type_length = sizeof(type), accepting_length = sizeof(accepting);
     struct sockaddr_storage name = {0};
@@ -166,13 +176,15 @@ static int check_listening(int fd) {
         getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepting, &accepting_length) < 0 ||
         getsockname(fd, (struct sockaddr *)&name, &name_length) < 0)
         return errno == ENOTSOCK ? VOUCH_E_NOT_LISTENING : -errno;
-    return name.ss_family == AF_UNIX && type == SOCK_STREAM && accepting ? 0
-                                                                         : VOUCH_E_NOT_LISTENING;
+    if (name.ss_family != AF_UNIX || (type != SOCK_STREAM && type != SOCK_SEQPACKET) || !accepting)
+        return VOUCH_E_NOT_LISTENING;
+    *ret_link = type == SOCK_STREAM ? VOUCH_LINK_STREAM : VOUCH_LINK_SEQPACKET;
+    return 0;
 }
 
 /* The credentials that clients see are those at the last listen(2): made ours here. */
-static int adopt(int fd, int backlog) {
-    int r = check_listening(fd);
+static int adopt(int fd, int backlog, enum vouch_link *ret_link) {
+    int r = check_listening(fd, ret_link);
     if (r == 0)
         r = os_cloexec(fd);
     if (r == 0)
@@ -192,7 +204,7 @@ int vouch_listen_fd(int fd, const struct vouch_listen_options *given,
     r = listener_new("", &options, &listener, ret_error);
     if (r < 0)
         return r;
-    r = adopt(fd, options.backlog);
+    r = adopt(fd, options.backlog, &listener->link);
     if (r < 0) {
         vouch_listener_free(listener);
         return error_set(ret_error, r, "taking over descriptor %d: %s", fd, vouch_strerror(r));

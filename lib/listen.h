@@ -36,7 +36,8 @@ struct vouch_listener {
     struct admission *admission;
     int pidfd_below; /* connections whose descriptor is below this get a pidfd, see listener_new */
     struct os_wake wake; /* raised at the end, for ever */
-    bool adopted;        /* the socket is shared with whoever made it */
+    enum vouch_link link;
+    bool adopted; /* the socket is shared with whoever made it */
 
     pthread_mutex_t lock; /* for what is below */
     _Atomic int fd;       /* -1 once closed; written under the lock, read by anybody */

@@ -15,18 +15,38 @@
 
 /* Each returns a descriptor (close-on-exec, no SIGPIPE) or a negative errno. os_accept's result is
  * in blocking mode. */
-int os_socket_stream(void);
+int os_socket(int family, int type);
 int os_accept(int fd);
-int os_socketpair_stream(int ret_fds[2]); /* 0 or negative errno */
-int os_pipe(int ret_fds[2]);              /* 0 or negative errno; close-on-exec */
-int os_cloexec(int fd);                   /* 0 or negative errno */
-int os_set_nonblocking(int fd, bool on);  /* 0 or negative errno */
+int os_socketpair(int type, int ret_fds[2]); /* AF_UNIX; 0 or negative errno */
+static inline int os_socket_stream(void) {
+    return os_socket(AF_UNIX, SOCK_STREAM);
+}
+static inline int os_socketpair_stream(int ret_fds[2]) {
+    return os_socketpair(SOCK_STREAM, ret_fds);
+}
+int os_pipe(int ret_fds[2]);             /* 0 or negative errno; close-on-exec */
+int os_cloexec(int fd);                  /* 0 or negative errno */
+int os_set_nonblocking(int fd, bool on); /* 0 or negative errno */
 int os_nosigpipe(
     int fd); /* for descriptors from elsewhere: 0, also where MSG_NOSIGNAL does the work */
 
 /* Flags that every send/recv carries: MSG_NOSIGNAL, MSG_CMSG_CLOEXEC where they exist. */
 extern const int os_send_flags;
 extern const int os_recv_flags;
+
+/* What receiving a packet carries besides, so that a packet longer than its room shows its length:
+ * MSG_TRUNC where that does it, else 0, and MSG_TRUNC comes back in msg_flags. */
+extern const int os_packet_flags;
+
+/* From now on each packet that `fd` receives brings control data (os_packet_control bytes, and not
+ * one more, or a descriptor would find room there: at most OS_PACKET_CONTROL_MAX) and the end of
+ * file none, which is what tells a packet of zero bytes from it. 0 or negative errno; -EOPNOTSUPP
+ * where the system has nothing of the kind. */
+#define OS_PACKET_CONTROL_MAX 64
+extern const size_t os_packet_control;
+extern const bool os_marks_packets;
+int os_mark_packets(int fd);
+bool os_packet_is_marked(struct msghdr *message); /* as recvmsg has left it */
 
 /* Refuse descriptors from the peer in the kernel (SO_PASSRIGHTS = 0, Linux 6.16). Best effort. */
 void os_refuse_descriptors(int fd);

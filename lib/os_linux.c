@@ -27,13 +27,16 @@
 
 const int os_send_flags = MSG_NOSIGNAL;
 const int os_recv_flags = MSG_CMSG_CLOEXEC;
+const int os_packet_flags = MSG_TRUNC;
+const size_t os_packet_control = CMSG_SPACE(sizeof(struct ucred));
+const bool os_marks_packets = true;
 
 static int os_result(int result) {
     return result < 0 ? -errno : result;
 }
 
-int os_socket_stream(void) {
-    return os_result(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+int os_socket(int family, int type) {
+    return os_result(socket(family, type | SOCK_CLOEXEC, 0));
 }
 
 int os_accept(int fd) {
@@ -44,13 +47,27 @@ int os_pipe(int ret_fds[2]) {
     return pipe2(ret_fds, O_CLOEXEC) < 0 ? -errno : 0;
 }
 
-int os_socketpair_stream(int ret_fds[2]) {
-    return os_result(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ret_fds));
+int os_socketpair(int type, int ret_fds[2]) {
+    return os_result(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ret_fds));
 }
 
 int os_nosigpipe(int fd) {
     (void)fd; /* MSG_NOSIGNAL does it */
     return 0;
+}
+
+/* The kernel looks at SO_PASSCRED when a packet is received, whatever was set when it was sent. */
+int os_mark_packets(int fd) {
+    int on = 1;
+    return os_result(setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)));
+}
+
+bool os_packet_is_marked(struct msghdr *message) {
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header;
+         header = CMSG_NXTHDR(message, header))
+        if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS)
+            return true;
+    return false;
 }
 
 void os_refuse_descriptors(int fd) {

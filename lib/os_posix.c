@@ -16,6 +16,9 @@ const int os_send_flags = MSG_NOSIGNAL;
 const int os_send_flags = 0;
 #endif
 const int os_recv_flags = 0;
+const int os_packet_flags = 0;
+const size_t os_packet_control = 0;
+const bool os_marks_packets = false;
 
 int os_nosigpipe(int fd) {
 #ifdef SO_NOSIGPIPE
@@ -43,8 +46,8 @@ static int os_adopt(int fd) {
     return result;
 }
 
-int os_socket_stream(void) {
-    return os_adopt(socket(AF_UNIX, SOCK_STREAM, 0));
+int os_socket(int family, int type) {
+    return os_adopt(socket(family, type, 0));
 }
 
 int os_accept(int fd) {
@@ -58,9 +61,9 @@ int os_accept(int fd) {
     return result;
 }
 
-int os_socketpair_stream(int ret_fds[2]) {
+int os_socketpair(int type, int ret_fds[2]) {
     int fds[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0)
+    if (socketpair(AF_UNIX, type, 0, fds) < 0)
         return -errno;
     for (int i = 0; i < 2; i++) {
         int result = os_adopt(fds[i]);
@@ -89,6 +92,16 @@ int os_pipe(int ret_fds[2]) {
     ret_fds[0] = fds[0];
     ret_fds[1] = fds[1];
     return 0;
+}
+
+int os_mark_packets(int fd) {
+    (void)fd;
+    return -EOPNOTSUPP;
+}
+
+bool os_packet_is_marked(struct msghdr *message) {
+    (void)message;
+    return false;
 }
 
 void os_refuse_descriptors(int fd) {

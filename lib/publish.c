@@ -131,7 +131,7 @@ static int probe(const struct publisher *publisher, const struct sockfile *file)
     int r = sockfile_sockaddr(file, &to, &exact);
     if (r < 0)
         return fail(publisher, r, "looking for a live server");
-    int fd = os_socket_stream();
+    int fd = os_socket(AF_UNIX, publisher->options->type);
     if (fd < 0)
         return fail(publisher, fd, "looking for a live server");
     r = os_set_nonblocking(fd, true);
@@ -145,7 +145,7 @@ static int probe(const struct publisher *publisher, const struct sockfile *file)
     case 0:
     case -EAGAIN:      /* its backlog is full */
     case -EINPROGRESS: /* the same elsewhere */
-    case -EPROTOTYPE:  /* a datagram socket that somebody holds open */
+    case -EPROTOTYPE:  /* a socket of another kind that somebody holds open */
         return fail(publisher, VOUCH_E_ADDRESS_LIVE, "looking for a live server");
     case -EACCES: /* we may not ask, so it can't be ruled out */
     case -EPERM:
@@ -289,8 +289,8 @@ static int show(const struct publisher *publisher, int fd, struct publication *p
     return r;
 }
 
-static int open_socket(int *ret_fd) {
-    int fd = os_socket_stream();
+static int open_socket(int type, int *ret_fd) {
+    int fd = os_socket(AF_UNIX, type);
     if (fd < 0)
         return fd;
     int r = os_set_nonblocking(fd, true);
@@ -305,7 +305,7 @@ static int open_socket(int *ret_fd) {
 static int publish_locked(const struct publisher *publisher, struct publication *publication,
                           int *ret_fd) {
     int fd = -1;
-    int r = open_socket(&fd);
+    int r = open_socket(publisher->options->type, &fd);
     if (r < 0)
         return fail(publisher, r, "making a socket");
     r = show(publisher, fd, publication);
@@ -348,10 +348,10 @@ int publish(const struct vouch_allocator *allocator, const struct address *addre
     return 0;
 }
 
-int publish_abstract(const struct address *address, int backlog, int *ret_fd,
+int publish_abstract(const struct address *address, int type, int backlog, int *ret_fd,
                      struct vouch_error *error) {
     int fd;
-    int r = open_socket(&fd);
+    int r = open_socket(type, &fd);
     if (r < 0)
         return error_set(error, r, "making a socket: %s: %s", vouch_strerror(r), address->text);
     struct address_sockaddr to;

@@ -21,6 +21,7 @@
 #define PUBLISH_NAME_MAX 250
 
 struct publish_options {
+    int type; /* of the socket: SOCK_STREAM, SOCK_SEQPACKET */
     mode_t mode;
     bool set_uid, set_gid;
     uid_t uid;
@@ -47,7 +48,7 @@ int publish(const struct vouch_allocator *allocator, const struct address *addre
             struct vouch_error *error) VOUCH_MUST_CHECK;
 
 /* Binds and listens at an abstract name. 0, VOUCH_E_ADDRESS_LIVE, errnos. */
-int publish_abstract(const struct address *address, int backlog, int *ret_fd,
+int publish_abstract(const struct address *address, int type, int backlog, int *ret_fd,
                      struct vouch_error *error) VOUCH_MUST_CHECK;
 
 /* Unlinks the socket if it is still ours, then lets the lock go. Call it while the listening

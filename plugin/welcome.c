@@ -70,7 +70,7 @@ static int connect_to(struct vouch_plugin *plugin) {
     int r = identify(plugin, &identity);
     if (r < 0)
         return r;
-    r = conn_new(plugin->run.socket, identity, &options, NULL, NULL, &conn);
+    r = conn_new(plugin->run.socket, VOUCH_LINK_STREAM, identity, &options, NULL, NULL, &conn);
     if (r < 0) {
         vouch_identity_unref(identity);
         return r;

@@ -53,6 +53,11 @@ static int take_options(struct vouch_client *client, const struct vouch_client_o
     client->reconnect_max = options_time(o->reconnect_max, RECONNECT_MAX_DEFAULT);
     if (client->reconnect_max < client->reconnect_min)
         client->reconnect_max = client->reconnect_min;
+    client->on_notice = o->on_notice;
+    client->notice_context = o->notice_context;
+    OPTIONS_READ(client->dialect, o->dialect);
+    client->choice = (struct dialect_choice){
+        .native = !o->dialect, .dialects = &client->dialect, .count = o->dialect ? 1 : 0};
     client->interceptor_count = o->interceptor_count;
     for (size_t i = 0; i < o->interceptor_count; i++)
         client->interceptors[i] = o->interceptors[i];
@@ -66,11 +71,18 @@ static int take_options(struct vouch_client *client, const struct vouch_client_o
 
 /* Puts a connection to use; takes it over on success only. */
 static int attach(struct vouch_client *client, struct vouch_conn *conn) {
+    struct vouch_conn *old = client->link.conn;
     int r = session_init(&client->link.session, SESSION_CLIENT, &client->limits, client->pool,
                          client->allocator);
     if (r < 0)
         return r;
     client->link.conn = conn;
+    r = link_speak(&client->link, &client->choice);
+    if (r < 0) {
+        client->link.conn = old;
+        session_deinit(&client->link.session);
+        return r;
+    }
     client->link.blocked = client->link.broken = false;
     client->link.clock_until = 0;
     client->stats.connects++;

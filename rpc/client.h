@@ -47,6 +47,7 @@ struct client_call {
     unsigned intercepted; /* interceptors that have seen it begin, and are to see its end */
     bool napped;          /* see client_drive */
     bool more;            /* it need not be sent yet */
+    bool notice;          /* not a call: what the server said unasked, on its way to its callback */
     atomic_bool done;     /* set last */
     int result;
     size_t request_size;
@@ -76,6 +77,12 @@ struct vouch_client {
     struct session_limits limits;
     struct vouch_client_interceptor interceptors[CLIENT_INTERCEPTORS_MAX];
     size_t interceptor_count;
+
+    struct vouch_dialect dialect; /* a copy; unused: our own wire */
+    struct dialect_choice choice;
+    void (*on_notice)(void *context, const struct vouch_reply *notice);
+    void *notice_context;
+    unsigned notices; /* that wait for their callback */
 
     /* reconnecting */
     char *address; /* NULL: can't */
@@ -149,6 +156,10 @@ void client_complete(struct vouch_client *client, struct client_call *call, int 
 /* Ends all calls in flight. Lock held. */
 void client_complete_all(struct vouch_client *client, int result);
 
+/* Queues what the server said unasked for its callback; takes the event's buffer over. Lock held.
+ */
+void client_take_notice(struct vouch_client *client, const struct session_event *event);
+
 /* Runs the callbacks of ended asynchronous calls; returns how many. Lock held; let go of meanwhile.
  */
 int client_run_callbacks(struct vouch_client *client);
@@ -188,6 +199,11 @@ void client_expire(struct vouch_client *client, int64_t now);
 
 /* Ends the call that a reply is for; takes the event's buffer over. Lock held. */
 void client_take_reply(struct vouch_client *client, const struct session_event *event);
+
+/* Whether a callback may still come to be run. */
+static inline bool client_has_more_to_come(const struct vouch_client *client) {
+    return client->async_count > 0 || client->on_notice;
+}
 
 /* Deals with the messages that have arrived. Lock held, by the driver. */
 void client_take_messages(struct vouch_client *client, int64_t now);

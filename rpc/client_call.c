@@ -97,7 +97,7 @@ void client_complete_all(struct vouch_client *client, int result) {
     }
 }
 
-/* ---- records of asynchronous calls ---- */
+/* ---- records of asynchronous calls, and of notices ---- */
 
 static struct client_call *record_get(struct vouch_client *client) {
     struct client_call *call = client->idle;
@@ -117,6 +117,25 @@ static void record_put(struct vouch_client *client, struct client_call *call) {
     call->next = client->idle;
     client->idle = call;
     client->idle_count++;
+}
+
+/* Its callback runs among those of the asynchronous calls. */
+void client_take_notice(struct vouch_client *client, const struct session_event *event) {
+    struct client_call *call = NULL;
+    if (client->on_notice && client->notices < VOUCH_CLIENT_NOTICES_MAX)
+        call = record_get(client);
+    if (!call) {
+        client->stats.notices_lost++;
+        vouch_buffer_unref(event->buffer);
+        return;
+    }
+    const struct envelope *e = &event->envelope;
+    call->notice = true;
+    call->reply = (struct vouch_reply){e->data, e->data_size, event->buffer};
+    client->stats.notices++;
+    client->notices++;
+    client->async_count++;
+    complete_async(client, call);
 }
 
 /* ---- what the caller is told ---- */
@@ -584,6 +603,11 @@ int vouch_client_call_async(struct vouch_client *client, const char *method, con
 
 static void run_callback(struct vouch_client *client, struct client_call *call) {
     struct vouch_error error;
+    if (call->notice) {
+        client->on_notice(client->notice_context, &call->reply);
+        vouch_reply_release(&call->reply);
+        return;
+    }
     error.code = call->result;
     error.message[0] = '\0';
     describe(client, call, call->result, &error);
@@ -604,7 +628,10 @@ int client_run_callbacks(struct vouch_client *client) {
     in_callbacks = client;
     while ((call = queue_pop(&ended))) {
         client->async_count--;
-        count_result(client, call->result);
+        if (call->notice)
+            client->notices--;
+        else
+            count_result(client, call->result);
         client_unlock(client);
         run_callback(client, call);
         client_lock(client);

@@ -132,8 +132,12 @@ void client_take_reply(struct vouch_client *client, const struct session_event *
 void client_take_messages(struct vouch_client *client, int64_t now) {
     struct session_event event;
     int r;
-    while ((r = session_next(&client->link.session, now, &event)) == 1)
-        client_take_reply(client, &event);
+    while ((r = session_next(&client->link.session, now, &event)) == 1) {
+        if (event.type == SESSION_EVENT_NOTICE)
+            client_take_notice(client, &event);
+        else
+            client_take_reply(client, &event);
+    }
     if (r < 0)
         client_complete_all(client, r);
 }
@@ -248,7 +252,7 @@ static int read_replies(struct vouch_client *client, struct client_call *call, i
         *ret_now = vouch_now();
         r = link_received(link, got, *ret_now);
         client_take_messages(client, *ret_now);
-        if (r <= 0 || (size_t)got < space.iov_len)
+        if (r <= 0 || !link_may_have_more(link, (size_t)got, space.iov_len))
             return i == 0 ? r : 1;
     }
     if (session_failure(&link->session) != 0)
@@ -508,7 +512,7 @@ static int wait_once(struct vouch_client *client, struct client_sleeper *self, i
     if (now >= deadline)
         return -ETIMEDOUT;
     client_expire(client, now);
-    if (client->ended.head || client->async_count == 0)
+    if (client->ended.head || !client_has_more_to_come(client))
         return 0;
     if (!client->driving) {
         client_drive(client, deadline, NULL);
@@ -532,8 +536,8 @@ int vouch_client_wait(struct vouch_client *client, int64_t deadline) {
     int callbacks = 0;
     client_send(client); /* calls that waited for more */
     /* On a dead connection nothing is left to come: other threads run the callbacks that remain. */
-    while (r == 0 && (callbacks = client_run_callbacks(client)) == 0 && client->async_count > 0 &&
-           session_failure(&client->link.session) == 0)
+    while (r == 0 && (callbacks = client_run_callbacks(client)) == 0 &&
+           client_has_more_to_come(client) && session_failure(&client->link.session) == 0)
         r = wait_once(client, &self, deadline);
     client_hand_over(client);
     if (r == 0)

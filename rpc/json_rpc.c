@@ -88,12 +88,13 @@ int vouch_json_add_method(struct vouch_server *server, const struct vouch_json_m
         return result;
     *(struct json_method *)(void *)kept->data =
         (struct json_method){set.handler, set.text_handler, set.context, set.release, rules};
-    result = vouch_server_add_method(server, &(struct vouch_method){.name = set.name,
-                                                                    .handler = handle,
-                                                                    .context = kept,
-                                                                    .policy = set.policy,
-                                                                    .flags = set.flags,
-                                                                    .release = release});
+    result = vouch_server_add_method(server,
+                                     &(struct vouch_method){.name = set.name,
+                                                            .handler = handle,
+                                                            .context = kept,
+                                                            .policy = set.policy,
+                                                            .flags = set.flags | VOUCH_METHOD_JSON,
+                                                            .release = release});
     if (result < 0)
         vouch_buffer_unref(kept);
     return result;

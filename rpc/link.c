@@ -12,6 +12,24 @@
 /* A wall clock that is set is noticed within this time. */
 #define LINK_CLOCK_FRESH VOUCH_MILLISECONDS(5)
 
+static int speak_in_packets(struct link *link) {
+    static const struct dialect_choice packets = {.native = true, .packets = true};
+    int r = session_speak(&link->session, &packets);
+    if (r < 0)
+        return r;
+    (void)conn_grow_send_room(link->conn, CHUNK_PACKET_MAX, link->send_room_max);
+    size_t max = conn_packet_max(link->conn);
+    if (link->session.limits.max_send > max)
+        link->session.limits.max_send = max;
+    return 0;
+}
+
+int link_speak(struct link *link, const struct dialect_choice *choice) {
+    if (link->conn->link == VOUCH_LINK_SEQPACKET)
+        return choice->count > 0 ? -ENOTSUP : speak_in_packets(link);
+    return choice->count > 0 ? session_speak(&link->session, choice) : 0;
+}
+
 static int next_pieces(struct link *link, struct iovec *ret_pieces) {
     if (link->refill)
         link->refill(link);
@@ -58,8 +76,8 @@ void link_flush_corked(struct link *link) {
 }
 
 bool link_can_lend(const struct link *link) {
-    return link->conn && !link->sending && !link->broken && !link->blocked &&
-           !link->session.out.lent_after;
+    return link->conn && session_can_lend(&link->session) && !link->sending && !link->broken &&
+           !link->blocked && !link->session.out.lent_after;
 }
 
 void link_send_lent(struct link *link) {
@@ -130,6 +148,6 @@ int link_receive(struct link *link, bool *ret_full) {
     pthread_mutex_lock(&link->lock);
     r = link_received(link, got, vouch_now());
     pthread_mutex_unlock(&link->lock);
-    *ret_full = got > 0 && (size_t)got == space.iov_len;
+    *ret_full = got > 0 && link_may_have_more(link, (size_t)got, space.iov_len);
     return r;
 }

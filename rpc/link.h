@@ -33,6 +33,10 @@ struct link {
         struct link *link); /* may add to the output before it is looked at; may be NULL */
 };
 
+/* Says what is spoken on the link's connection: what `choice`, which must outlive it, allows there.
+ * 0; -ENOTSUP: packets are no place for dialects; -ENOMEM. */
+int link_speak(struct link *link, const struct dialect_choice *choice) VOUCH_MUST_CHECK;
+
 /* Sends what is queued until the queue is empty or the socket full. Called, and returns, with the
  * lock held; lets go of it meanwhile. When another thread is sending, it takes ours along and this
  * returns at once. */
@@ -74,6 +78,12 @@ int link_receive(struct link *link, bool *ret_full);
 /* The session's wall clock offset as of `now`, not older than a few milliseconds: reading two
  * clocks for every message would cost more than its envelope. */
 void link_update_clock(struct link *link, int64_t now);
+
+/* After `got` bytes where there was room for more: whether the socket may have some still. Packets
+ * come one at a time. */
+static inline bool link_may_have_more(const struct link *link, size_t got, size_t room) {
+    return got >= room || link->session.decoder.framing == CHUNK_PACKETS;
+}
 
 /* Whether something waits that nobody is sending. With the lock held. */
 static inline bool link_wants_output(const struct link *link) {

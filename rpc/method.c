@@ -115,7 +115,8 @@ static int method_new(const struct vouch_allocator *allocator, const struct vouc
 
 int method_table_add(struct method_table *table, const struct vouch_method *from) {
     struct method *method = NULL;
-    if (!from->name || !from->handler || (from->flags & ~(unsigned)VOUCH_METHOD_QUICK) != 0)
+    if (!from->name || !from->handler ||
+        (from->flags & ~(unsigned)(VOUCH_METHOD_QUICK | VOUCH_METHOD_JSON)) != 0)
         return -EINVAL;
     size_t size = strnlen(from->name, VOUCH_METHOD_NAME_MAX + 1);
     if (!name_valid(from->name, size))

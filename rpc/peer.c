@@ -219,6 +219,10 @@ int peer_enter(struct server_conn *conn, struct vouch_client *client,
                const struct peer_hooks *hooks) {
     client_lock(client);
     int r = begin(client, conn);
+    /* What fits a packet of the connection's is known there. */
+    size_t max_send = conn->link.session.limits.max_send;
+    if (r == 0 && client->link.session.limits.max_send > max_send)
+        client->link.session.limits.max_send = max_send;
     client_unlock(client);
     if (r < 0)
         return r;

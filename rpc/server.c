@@ -11,6 +11,7 @@
 #include "lib/cond.h"
 #include "lib/conn.h"
 #include "lib/error.h"
+#include "lib/listen.h"
 #include "lib/mem.h"
 #include "lib/options.h"
 
@@ -120,9 +121,18 @@ static void free_listeners(struct vouch_server *server) {
     }
 }
 
+static void free_servings(struct vouch_server *server) {
+    while (server->servings) {
+        struct serving *next = server->servings->next;
+        mem_free(server->allocator, server->servings, sizeof(*next));
+        server->servings = next;
+    }
+}
+
 static void destroy(struct vouch_server *server) {
     free_listeners(server);
     free_conns(server);
+    free_servings(server);
     free_calls(server);
     timer_heap_deinit(&server->timers);
     method_table_deinit(&server->methods);
@@ -235,28 +245,109 @@ int vouch_server_add_method(struct vouch_server *server, const struct vouch_meth
     return method_table_add(&server->methods, &m);
 }
 
-int vouch_server_add_listener(struct vouch_server *server, struct vouch_listener *listener) {
-    if (os_process_epoch() != server->epoch)
-        return -ECHILD;
-    struct server_listener *added = mem_zalloc(server->allocator, sizeof(*added));
-    if (!added)
+/* ---- how it is served ---- */
+
+static bool dialect_valid(const struct vouch_dialect *d) {
+    return d->read && d->wrap && d->begins;
+}
+
+static int serving_new(struct vouch_server *server, const struct vouch_serve_options *o,
+                       struct serving **ret_serving) {
+    if (o->dialect_count > VOUCH_DIALECTS_MAX || (o->dialect_count > 0 && !o->dialects) ||
+        (o->only_dialects && o->dialect_count == 0))
+        return -EINVAL;
+    struct serving *serving = mem_zalloc(server->allocator, sizeof(*serving));
+    if (!serving)
         return -ENOMEM;
-    added->source.kind = SOURCE_LISTENER;
-    added->listener = listener;
+    serving->without_identity = o->allow_callers_without_identity;
+    serving->choice = (struct dialect_choice){
+        .native = !o->only_dialects, .dialects = serving->dialects, .count = o->dialect_count};
+    for (size_t i = 0; i < o->dialect_count; i++) {
+        OPTIONS_READ(serving->dialects[i], o->dialects[i]);
+        if (!dialect_valid(&serving->dialects[i])) {
+            mem_free(server->allocator, serving, sizeof(*serving));
+            return -EINVAL;
+        }
+    }
+    *ret_serving = serving;
+    return 0;
+}
+
+static bool same_serving(const struct serving *a, const struct serving *b) {
+    return a->without_identity == b->without_identity && a->choice.native == b->choice.native &&
+           a->choice.count == b->choice.count &&
+           memcmp(a->dialects, b->dialects, sizeof(a->dialects)) == 0;
+}
+
+/* One for all that are served in the same way: there may be a connection a second that says how. */
+static int get_serving(struct vouch_server *server, const struct vouch_serve_options *options,
+                       const struct serving **ret_serving) {
+    struct vouch_serve_options o = {0};
+    struct serving *serving;
+    OPTIONS_READ(o, options);
+    int r = serving_new(server, &o, &serving);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&server->lock);
+    struct serving *known = server->servings;
+    while (known && !same_serving(known, serving))
+        known = known->next;
+    if (!known) {
+        serving->next = server->servings;
+        server->servings = serving;
+    }
+    pthread_mutex_unlock(&server->lock);
+    if (known)
+        mem_free(server->allocator, serving, sizeof(*serving));
+    *ret_serving = known ? known : serving;
+    return 0;
+}
+
+static int may_serve(enum vouch_link link, const struct serving *serving) {
+    if (link == VOUCH_LINK_TCP && !serving->without_identity)
+        return VOUCH_E_NO_IDENTITY;
+    return link == VOUCH_LINK_SEQPACKET && serving->choice.count > 0 ? -ENOTSUP : 0;
+}
+
+static int add_listener(struct vouch_server *server, struct server_listener *added) {
     pthread_mutex_lock(&server->lock);
     int r = state_of(server) > SERVER_RUNNING ? -ESHUTDOWN : 0;
     if (r == 0)
         r = timer_heap_reserve(&server->timers, server->timers.count + 8);
     if (r == 0)
-        r = poller_add(server->poller, vouch_listener_get_fd(listener), POLLER_IN, added);
+        r = poller_add(server->poller, vouch_listener_get_fd(added->listener), POLLER_IN, added);
     if (r == 0) {
         added->next = server->listeners;
         server->listeners = added;
     }
     pthread_mutex_unlock(&server->lock);
+    return r;
+}
+
+int vouch_server_add_listener_with(struct vouch_server *server, struct vouch_listener *listener,
+                                   const struct vouch_serve_options *options) {
+    const struct serving *serving;
+    if (os_process_epoch() != server->epoch)
+        return -ECHILD;
+    int r = get_serving(server, options, &serving);
+    if (r == 0)
+        r = may_serve(listener->link, serving);
+    if (r < 0)
+        return r;
+    struct server_listener *added = mem_zalloc(server->allocator, sizeof(*added));
+    if (!added)
+        return -ENOMEM;
+    added->source.kind = SOURCE_LISTENER;
+    added->listener = listener;
+    added->serving = serving;
+    r = add_listener(server, added);
     if (r < 0)
         mem_free(server->allocator, added, sizeof(*added));
     return r;
+}
+
+int vouch_server_add_listener(struct vouch_server *server, struct vouch_listener *listener) {
+    return vouch_server_add_listener_with(server, listener, NULL);
 }
 
 int vouch_server_listen(struct vouch_server *server, const char *address,
@@ -273,10 +364,21 @@ int vouch_server_listen(struct vouch_server *server, const char *address,
     return 0;
 }
 
-int vouch_server_add_conn(struct vouch_server *server, struct vouch_conn *conn) {
+int vouch_server_add_conn_with(struct vouch_server *server, struct vouch_conn *conn,
+                               const struct vouch_serve_options *options) {
+    const struct serving *serving;
     if (os_process_epoch() != server->epoch || !conn_is_ours(conn))
         return -ECHILD;
-    return state_of(server) > SERVER_RUNNING ? -ESHUTDOWN : server_conn_add(server, conn);
+    int r = get_serving(server, options, &serving);
+    if (r == 0)
+        r = may_serve(vouch_conn_get_link(conn), serving);
+    if (r < 0)
+        return r;
+    return state_of(server) > SERVER_RUNNING ? -ESHUTDOWN : server_conn_add(server, conn, serving);
+}
+
+int vouch_server_add_conn(struct vouch_server *server, struct vouch_conn *conn) {
+    return vouch_server_add_conn_with(server, conn, NULL);
 }
 
 /* ---- start ---- */

@@ -43,9 +43,18 @@ struct source {
     struct timer timer; /* in server->timers, under server->lock */
 };
 
+/* What is spoken on some of the connections. Constant, and there until the server is freed. */
+struct serving {
+    struct serving *next;
+    struct vouch_dialect dialects[VOUCH_DIALECTS_MAX]; /* copies */
+    struct dialect_choice choice;
+    bool without_identity;
+};
+
 struct server_listener {
     struct source source;
     struct server_listener *next;
+    const struct serving *serving;
     struct vouch_listener *listener;
 };
 
@@ -86,6 +95,7 @@ struct vouch_call {
     atomic_bool answered, cancelled;
     bool kept;
     unsigned intercepted; /* interceptors that have seen it begin, and are to see its end */
+    const char *why;      /* it can't be run, as a dialect says; or NULL */
     int verdict; /* found out when it arrived: an enum vouch_remote_error that it is answered with,
                     or 0 */
     uint64_t oversize;       /* the size of a request that was too large */
@@ -163,6 +173,7 @@ struct vouch_server {
     pthread_mutex_t lock;   /* for what follows */
     pthread_cond_t changed; /* a call was cancelled or ended, output went out, a worker left */
     struct server_listener *listeners;
+    struct serving *servings;
     struct server_conn *ready_head, *ready_tail;
     struct share_table shares;
     struct server_conn *free_conns;
@@ -233,7 +244,8 @@ void server_rearm_listener(struct vouch_server *server, struct server_listener *
 /* ---- server_conn.c ---- */
 
 /* Serves a connection; takes it over on success only. */
-int server_conn_add(struct vouch_server *server, struct vouch_conn *conn) VOUCH_MUST_CHECK;
+int server_conn_add(struct vouch_server *server, struct vouch_conn *conn,
+                    const struct serving *serving) VOUCH_MUST_CHECK;
 /* The same for one that `guest` calls over. */
 int server_conn_add_peer(struct vouch_server *server, struct vouch_conn *conn,
                          struct vouch_client *guest,

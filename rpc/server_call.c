@@ -60,8 +60,12 @@ static void call_unref(struct vouch_call *call) {
  * to be text. */
 static int judge(struct vouch_call *call, const struct session_event *event) {
     struct vouch_server *server = call->conn->server;
+    const struct vouch_dialect *dialect = call->conn->link.session.dialect;
     call->method =
         method_table_find(&server->methods, event->envelope.method, event->envelope.method_size);
+    if (call->method && dialect &&
+        (call->method->flags & dialect->method_flags) != dialect->method_flags)
+        call->method = NULL; /* its bodies can't be said there */
     if (event->result != 0)
         return event->result;
     if (atomic_load_explicit(&server->state, memory_order_relaxed) > SERVER_RUNNING)
@@ -88,6 +92,7 @@ struct vouch_call *server_call_new(struct server_conn *conn, const struct sessio
     call->arrived = now;
     call->deadline = event->deadline;
     call->oversize = event->oversize;
+    call->why = event->dialect.why;
     call->kept = false;
     call->intercepted = 0;
     atomic_init(&call->references, 1);
@@ -117,13 +122,18 @@ static void run_after(struct vouch_call *call, int result, int64_t elapsed) {
 static void count_answer(struct vouch_call *call, int result, int r) {
     struct vouch_server *server = call->conn->server;
     int64_t elapsed = vouch_now() - call->arrived;
+    const struct vouch_dialect *dialect = call->conn->link.session.dialect;
     if (r == -EMSGSIZE)
         result = VOUCH_REMOTE_TOO_LARGE;
+    else if (r == -EINVAL)
+        result = VOUCH_REMOTE_SERVER;
     else if (r == -ETIMEDOUT)
         result = VOUCH_REMOTE_DEADLINE_EXCEEDED;
     atomic_fetch_add_explicit(&server->errors[result], 1, memory_order_relaxed);
     if (r == -ECONNRESET)
         atomic_fetch_add_explicit(&server->lost, 1, memory_order_relaxed);
+    if (dialect && dialect->observe)
+        dialect->observe(dialect->context, VOUCH_DIALECT_ANSWERED, elapsed);
     if (call->method)
         method_count(call->method, result, elapsed);
     if (call->method && call->verdict == 0)
@@ -137,6 +147,7 @@ static int answer_result(int r) {
     case -EMSGSIZE:
     case -ETIMEDOUT:
     case -ENOMEM:
+    case -EINVAL:
         return r;
     default:
         return -ECONNRESET;
@@ -342,12 +353,16 @@ static void run_handler(struct vouch_call *call) {
 
 static void refuse(struct vouch_call *call) {
     const struct vouch_server *server = call->conn->server;
+    if (call->why) {
+        (void)answer_error(call, call->verdict, call->why);
+        return;
+    }
     char who[256];
     struct vouch_error error;
     switch (call->verdict) {
     case VOUCH_REMOTE_TOO_LARGE:
         error_set(&error, 0, "the request of %llu bytes is over the maximum of %zu bytes",
-                  (unsigned long long)call->oversize, server->limits.max_receive);
+                  (unsigned long long)call->oversize, call->conn->link.session.limits.max_receive);
         break;
     case VOUCH_REMOTE_METHOD_NOT_FOUND:
         error_set(&error, 0, "there is no method '%.*s'", (int)call->slot.method_size,
@@ -399,6 +414,11 @@ const uint8_t *vouch_call_get_data(const struct vouch_call *call, size_t *ret_si
 
 const char *vouch_call_get_method(const struct vouch_call *call) {
     return call->method->name;
+}
+
+const char *vouch_call_get_target(const struct vouch_call *call, size_t *ret_size) {
+    *ret_size = call->slot.method_size;
+    return call->slot.method ? call->slot.method : "";
 }
 
 const struct vouch_identity *vouch_call_get_peer(const struct vouch_call *call) {

@@ -110,19 +110,18 @@ void server_conn_unref(struct server_conn *conn) {
     conn_give_back(conn);
 }
 
-int server_conn_add(struct vouch_server *server, struct vouch_conn *connection) {
-    return server_conn_add_peer(server, connection, NULL, NULL);
-}
-
-static int begin_session(struct server_conn *conn, const struct vouch_client *guest) {
+static int begin_session(struct server_conn *conn, const struct vouch_client *guest,
+                         const struct dialect_choice *choice) {
     struct vouch_server *server = conn->server;
     struct session_limits limits = guest ? peer_limits(server, guest) : server->limits;
-    return session_init(&conn->link.session, guest ? SESSION_PEER : SESSION_SERVER, &limits,
-                        server->pool, server->allocator);
+    int r = session_init(&conn->link.session, guest ? SESSION_PEER : SESSION_SERVER, &limits,
+                         server->pool, server->allocator);
+    return r < 0 ? r : link_speak(&conn->link, choice);
 }
 
-int server_conn_add_peer(struct vouch_server *server, struct vouch_conn *connection,
-                         struct vouch_client *guest, const struct peer_hooks *hooks) {
+static int add(struct vouch_server *server, struct vouch_conn *connection,
+               const struct dialect_choice *choice, struct vouch_client *guest,
+               const struct peer_hooks *hooks) {
     struct server_conn *conn = conn_take(server);
     if (!conn)
         return -ENOMEM;
@@ -132,7 +131,8 @@ int server_conn_add_peer(struct vouch_server *server, struct vouch_conn *connect
     atomic_store(&conn->references, 2); /* being open, and us */
     link->conn = connection;
     link->sending = link->blocked = link->corked = link->broken = false;
-    int r = begin_session(conn, guest);
+    link->send_room_max = server->send_room_max;
+    int r = begin_session(conn, guest, choice);
     if (r == 0)
         r = take_share(conn, vouch_conn_get_peer(connection));
     if (r == 0 && guest)
@@ -150,7 +150,6 @@ int server_conn_add_peer(struct vouch_server *server, struct vouch_conn *connect
     }
     link->bytes_sent = link->bytes_received = 0;
     link->clock_until = 0;
-    link->send_room_max = server->send_room_max;
     conn->reading = conn->napping = false;
     conn->presumed_since = conn->called_at = 0;
     polling_init(&conn->polling, server->polling, server->polling_budget,
@@ -174,6 +173,17 @@ int server_conn_add_peer(struct vouch_server *server, struct vouch_conn *connect
     pthread_mutex_unlock(&link->lock);
     server_conn_unref(conn);
     return 0;
+}
+
+int server_conn_add(struct vouch_server *server, struct vouch_conn *connection,
+                    const struct serving *serving) {
+    return add(server, connection, &serving->choice, NULL, NULL);
+}
+
+int server_conn_add_peer(struct vouch_server *server, struct vouch_conn *connection,
+                         struct vouch_client *guest, const struct peer_hooks *hooks) {
+    static const struct dialect_choice native = {.native = true};
+    return add(server, connection, &native, guest, hooks);
 }
 
 /* ---- the end ---- */

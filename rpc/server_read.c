@@ -277,7 +277,7 @@ static bool stay(struct reader *reader) {
     int r = link_received(link, got, reader->corked_at);
     link->corked = true;
     pthread_mutex_unlock(&link->lock);
-    reader->full = got > 0 && (size_t)got == space.iov_len;
+    reader->full = got > 0 && link_may_have_more(link, (size_t)got, space.iov_len);
     reader->messages = reader->receives = 0;
     return r > 0;
 }

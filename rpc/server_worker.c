@@ -156,7 +156,7 @@ static void accept_some(struct vouch_server *server, struct server_listener *lis
             return; /* closed */
         if (r == 0)
             break;
-        if (server_conn_add(server, conn) < 0)
+        if (server_conn_add(server, conn, listener->serving) < 0)
             vouch_conn_free(conn);
     }
     server_rearm_listener(server, listener, retry_at);

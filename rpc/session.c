@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The protocol of docs/protocol.md, both roles. The output queue is a list of pooled buffers, each
- * one whole chunk.
+ * one whole chunk (in a dialect up to three are a message).
  *
  * Additions to the plain wire go only to a peer that has shown that it knows them: a client shows
  * its features in a field of its first call, which others skip; a server that sees it says hello
@@ -19,6 +19,7 @@
 #include "lib/error.h"
 #include "lib/pool.h"
 #include "lib/utf8.h"
+#include "rpc/session_dialect.h"
 
 static struct session_slot *slot_of_node(struct idtable_node *node) {
     return (struct session_slot *)node; /* first member */
@@ -62,6 +63,7 @@ int session_init(struct session *s, enum session_role role, const struct session
 void session_deinit(struct session *s) {
     if (!s->pool)
         return;
+    session_dialect_observe(s, VOUCH_DIALECT_CLOSED, 0);
     outbox_clear(&s->out);
     vouch_buffer_unref(s->postponed.buffer);
     chunk_decoder_deinit(&s->decoder);
@@ -70,6 +72,28 @@ void session_deinit(struct session *s) {
     timer_heap_deinit(&s->timers);
     vouch_pool_unref(s->pool);
     s->pool = NULL;
+}
+
+/* A hello that was ready to be sent was said in another way, and promised too much. */
+static int speak_in_packets(struct session *s) {
+    chunk_decoder_set_framing(&s->decoder, CHUNK_PACKETS);
+    s->limits.max_receive = s->decoder.max_size;
+    if (s->limits.max_send > CHUNK_PACKET_MAX)
+        s->limits.max_send = CHUNK_PACKET_MAX;
+    outbox_clear(&s->out);
+    return s->role == SESSION_PEER ? greet(s) : 0;
+}
+
+int session_speak(struct session *s, const struct dialect_choice *choice) {
+    const struct vouch_dialect *only;
+    if (choice->packets)
+        return speak_in_packets(s);
+    if (dialect_is_certain(choice, &only)) {
+        session_dialect_begin(s, only);
+    } else {
+        s->choice = choice;
+    }
+    return 0;
 }
 
 int session_failure(const struct session *s) {
@@ -89,14 +113,14 @@ int session_buffer(struct vouch_pool *pool, size_t size, struct vouch_buffer **r
     return vouch_pool_get(pool, ENVELOPE_HEADROOM, size + ENVELOPE_TAILROOM, ret_buffer);
 }
 
-static void push_output(struct session *s, struct vouch_buffer *chunk) {
+void session_push(struct session *s, struct vouch_buffer *chunk) {
     outbox_push(&s->out, chunk);
     if (!session_wants_input(s))
         s->paused = true;
 }
 
 int session_output(const struct session *s, struct iovec *ret_pieces, int max) {
-    return outbox_pieces(&s->out, ret_pieces, max);
+    return outbox_pieces(&s->out, ret_pieces, session_in_packets(s) ? 1 : max);
 }
 
 void session_sent(struct session *s, size_t size) {
@@ -117,14 +141,35 @@ int session_keep_lent(struct session *s) {
 }
 
 void session_blocked(struct session *s, int64_t now) {
-    if (s->stall_deadline == VOUCH_FOREVER)
-        s->stall_deadline = clock_add(now, s->limits.stall_timeout);
+    if (s->stall_deadline != VOUCH_FOREVER)
+        return;
+    s->stall_deadline = clock_add(now, s->limits.stall_timeout);
+    session_dialect_observe(s, VOUCH_DIALECT_BLOCKED, (int64_t)s->out.bytes);
 }
 
 size_t session_max_send(const struct session *s) {
     if (s->peer_max != 0 && s->peer_max < s->limits.max_send)
         return (size_t)s->peer_max;
     return s->limits.max_send;
+}
+
+/* A packet says how long it is by itself. */
+static void strip_length(struct vouch_buffer *chunk) {
+    uint64_t length;
+    size_t header = (size_t)vouch_chunk_decode_header(chunk->data, chunk->size, &length);
+    chunk->data += header;
+    chunk->size -= header;
+    chunk->capacity -= header;
+}
+
+static void push_chunk(struct session *s, struct vouch_buffer *chunk) {
+    if (session_in_packets(s))
+        strip_length(chunk);
+    session_push(s, chunk);
+}
+
+bool session_can_lend(const struct session *s) {
+    return !s->dialect && !s->choice && !session_in_packets(s);
 }
 
 static void send_message(struct session *s, struct vouch_buffer *body, const struct iovec *lent,
@@ -135,7 +180,7 @@ static void send_message(struct session *s, struct vouch_buffer *body, const str
         envelope_wrap_before(body, e, lent->iov_len);
         outbox_lend(&s->out, body, lent);
     }
-    push_output(s, body);
+    push_chunk(s, body);
 }
 
 /* A message without a body. Best effort: these tell the peer things that it can do without. */
@@ -145,7 +190,7 @@ static int send_control(struct session *s, const struct envelope *envelope) {
     if (r < 0)
         return r;
     envelope_wrap(buffer, envelope);
-    push_output(s, buffer);
+    push_chunk(s, buffer);
     return 0;
 }
 
@@ -168,7 +213,7 @@ bool session_output_full(const struct session *s) {
     return s->out.bytes >= s->limits.output_hard;
 }
 
-static int may_call(const struct session *s) {
+int session_may_call(const struct session *s) {
     if (s->failure != 0)
         return s->failure;
     if (s->calls.count >= s->limits.max_calls ||
@@ -177,7 +222,7 @@ static int may_call(const struct session *s) {
     return session_output_full(s) ? -EAGAIN : 0;
 }
 
-static int enter_flight(struct session *s, struct session_slot *slot, int64_t deadline) {
+int session_enter_flight(struct session *s, struct session_slot *slot, int64_t deadline) {
     *slot = (struct session_slot){.node.id = next_id(s)};
     int r = timer_set(&s->timers, &slot->timer, deadline);
     if (r < 0)
@@ -186,7 +231,7 @@ static int enter_flight(struct session *s, struct session_slot *slot, int64_t de
     return 0;
 }
 
-static void leave_flight(struct session *s, struct session_slot *slot) {
+void session_leave_flight(struct session *s, struct session_slot *slot) {
     timer_cancel(&s->timers, &slot->timer);
     idtable_remove(slot->incoming ? &s->requests : &s->calls, &slot->node);
 }
@@ -202,7 +247,7 @@ static int start_call(struct session *s, struct session_slot *slot, const char *
                       size_t *ret_size) {
     struct envelope e = {
         .method = method, .method_size = strlen(method), .expires = wall_of(s, deadline)};
-    int r = may_call(s);
+    int r = session_may_call(s);
     if (r < 0)
         return r;
     if (e.method_size == 0 || e.method_size > ENVELOPE_METHOD_MAX)
@@ -217,7 +262,7 @@ static int start_call(struct session *s, struct session_slot *slot, const char *
         *ret_size = size;
     if (size > session_max_send(s))
         return -EMSGSIZE;
-    r = enter_flight(s, slot, deadline);
+    r = session_enter_flight(s, slot, deadline);
     if (r < 0)
         return r;
     e.id = slot->node.id;
@@ -234,24 +279,25 @@ int session_call(struct session *s, struct session_slot *slot, const char *metho
 int session_call_lent(struct session *s, struct session_slot *slot, const char *method,
                       struct vouch_buffer *head, const struct iovec *body, int64_t deadline,
                       size_t *ret_size) {
-    int r = start_call(s, slot, method, head, body, deadline, ret_size);
+    int r = s->dialect ? session_dialect_call(s, slot, method, head, deadline, ret_size)
+                       : start_call(s, slot, method, head, body, deadline, ret_size);
     if (r < 0)
         vouch_buffer_unref(head);
     return r;
 }
 
 int session_ping(struct session *s, struct session_slot *slot, int64_t deadline) {
-    int r = may_call(s);
+    int r = session_may_call(s);
     if (r < 0)
         return r;
     if (!peer_knows(s, SESSION_FEATURE_PING))
         return -ENOTSUP;
-    r = enter_flight(s, slot, deadline);
+    r = session_enter_flight(s, slot, deadline);
     if (r < 0)
         return r;
     r = send_control(s, &(struct envelope){.id = slot->node.id, .control = ENVELOPE_PING});
     if (r < 0)
-        leave_flight(s, slot);
+        session_leave_flight(s, slot);
     return r;
 }
 
@@ -267,14 +313,14 @@ static void tell_cancelled(struct session *s, uint32_t id) {
 }
 
 void session_abandon(struct session *s, struct session_slot *slot) {
-    leave_flight(s, slot);
+    session_leave_flight(s, slot);
     s->unanswered++;
     if (s->failure == 0)
         tell_cancelled(s, slot->node.id);
 }
 
 void session_forget(struct session *s, struct session_slot *slot) {
-    leave_flight(s, slot);
+    session_leave_flight(s, slot);
 }
 
 /* ---- calls of the peer ---- */
@@ -289,6 +335,12 @@ void session_accept(struct session *s, struct session_slot *slot,
         .method = e->method,
         .method_size = e->method_size,
     };
+    if (s->dialect) {
+        slot->method = event->dialect.target;
+        slot->method_size = event->dialect.target_size;
+        slot->tag = event->dialect.tag;
+        slot->tag_size = event->dialect.tag_size;
+    }
     idtable_insert(&s->requests, &slot->node);
     if (!session_wants_input(s))
         s->paused = true;
@@ -309,15 +361,19 @@ static struct envelope reply_envelope(const struct session *s, const struct sess
     };
 }
 
-static void send_reply(struct session *s, struct vouch_buffer *body, const struct iovec *lent,
-                       const struct envelope *e) {
-    send_message(s, body, lent, e);
-    /* The peer does not read what it asks for, or many answers came at once: it gets a little time,
-     * which begins with the next session_expire. */
+/* The peer does not read what it asks for, or many answers came at once: it gets a little time,
+ * which begins with the next session_expire. */
+void session_check_output(struct session *s) {
     if (s->out.bytes / SESSION_OVERRUN_FACTOR >= s->limits.output_hard)
         session_fail(s, -ENOBUFS);
     else if (s->out.bytes >= s->limits.output_hard && s->overrun_deadline == VOUCH_FOREVER)
         s->overrun_deadline = 0;
+}
+
+static void send_reply(struct session *s, struct vouch_buffer *body, const struct iovec *lent,
+                       const struct envelope *e) {
+    send_message(s, body, lent, e);
+    session_check_output(s);
 }
 
 /* What a plain peer understands: a Go client panics on types from 5 up. */
@@ -365,6 +421,8 @@ static int send_error(struct session *s, const struct session_slot *slot, int re
                       const char *text) {
     char clean[2 * VOUCH_ERROR_TEXT_MAX + 1];
     size_t size = error_copy_text(clean, VOUCH_ERROR_TEXT_MAX + 1, text, strlen(text));
+    if (s->dialect)
+        return session_dialect_error(s, slot, result, clean, size);
     struct envelope e = reply_envelope(s, slot);
     e.error_type = (uint32_t)result;
     if (!peer_knows(s, SESSION_FEATURE_ERRORS)) {
@@ -386,7 +444,7 @@ static int send_error(struct session *s, const struct session_slot *slot, int re
 
 /* 0, or why there is nothing to answer any more. The call has left flight either way. */
 static int finish_request(struct session *s, struct session_slot *slot) {
-    leave_flight(s, slot);
+    session_leave_flight(s, slot);
     if (slot->answered)
         return -ETIMEDOUT;
     return s->failure;
@@ -413,6 +471,12 @@ int session_reply(struct session *s, struct session_slot *slot, struct vouch_buf
 int session_reply_lent(struct session *s, struct session_slot *slot, struct vouch_buffer *head,
                        const struct iovec *body) {
     int r = finish_request(s, slot);
+    if (r == 0 && s->dialect) {
+        r = session_dialect_reply(s, slot, head);
+        if (r < 0)
+            vouch_buffer_unref(head);
+        return r;
+    }
     struct envelope e = reply_envelope(s, slot);
     size_t size = envelope_size(&e, body ? body->iov_len : head->size);
     if (r == 0 && size > session_max_send(s))
@@ -456,6 +520,8 @@ int session_space(struct session *s, uint8_t **ret_space, size_t *ret_size) {
 void session_commit(struct session *s, size_t size, int64_t now) {
     bool skipping = chunk_decoder_skipping(&s->decoder);
     vouch_chunk_decoder_commit(&s->decoder, size);
+    if (s->choice && size > 0 && session_dialect_choose(s) < 0)
+        session_fail(s, -EPROTO);
     if (skipping && !chunk_decoder_skipping(&s->decoder))
         s->frame_deadline = VOUCH_FOREVER;
     if (s->frame_deadline == VOUCH_FOREVER && size > 0)
@@ -563,11 +629,11 @@ static struct session_slot *slot_of_reply(struct session *s, const struct envelo
     return node ? slot_of_node(node) : NULL;
 }
 
-static int on_reply(struct session *s, struct session_event *event) {
+int session_on_reply(struct session *s, struct session_event *event) {
     struct session_slot *slot = slot_of_reply(s, &event->envelope);
     if (!slot)
         return 0;
-    leave_flight(s, slot);
+    session_leave_flight(s, slot);
     event->type = SESSION_EVENT_REPLY;
     event->slot = slot;
     event->result = event->oversize > 0 ? -EMSGSIZE : remote_result(&event->envelope);
@@ -581,7 +647,7 @@ static int on_control(struct session *s, int64_t now, struct session_event *even
     case ENVELOPE_PING:
         return answer_ping(s, event->envelope.id, now);
     case ENVELOPE_PONG:
-        return on_reply(s, event);
+        return session_on_reply(s, event);
     default: /* HELLO has been learned from; later versions may have more */
         return 0;
     }
@@ -632,7 +698,7 @@ static int on_message(struct session *s, int64_t now, struct session_event *even
         learn_server(s, &event->envelope);
     if (event->envelope.control != ENVELOPE_MESSAGE)
         return on_control(s, now, event);
-    return s->role == SESSION_SERVER ? on_call(s, now, event) : on_reply(s, event);
+    return s->role == SESSION_SERVER ? on_call(s, now, event) : session_on_reply(s, event);
 }
 
 /* An oversize call is answered once it has been skipped: its caller is busy sending it until then.
@@ -646,6 +712,8 @@ static void forget_body(struct session *s, struct session_event *event) {
     if (e->method_size > 0)
         memcpy(s->postponed_method, e->method, e->method_size);
     e->method = s->postponed_method;
+    if (s->dialect)
+        session_dialect_forget(s, event);
     vouch_buffer_unref(event->buffer);
     event->buffer = NULL;
 }
@@ -670,14 +738,16 @@ static int on_chunk(struct session *s, const struct vouch_chunk *chunk, int64_t 
         .buffer = chunk->buffer, .oversize = chunk->oversize, .deadline = VOUCH_FOREVER};
     s->frame_deadline = VOUCH_FOREVER;
     int r = 0;
-    if (chunk->oversize == 0) {
+    if (s->dialect) {
+        r = session_dialect_line(s, chunk, event);
+    } else if (chunk->oversize == 0) {
         r = envelope_decode(chunk->data, chunk->size, &event->envelope);
     } else {
         envelope_decode_head(chunk->data, chunk->size, &event->envelope);
         if (event->envelope.id == 0)
             r = -EMSGSIZE;
     }
-    if (r == 0)
+    if (r == 0 && !s->dialect)
         r = on_message(s, now, event);
     if (r == 1 && postpone(s, event))
         return 0;
@@ -752,13 +822,13 @@ void session_introduce(struct session *guest, const struct session_event *hello)
 }
 
 int session_deliver(struct session *guest, struct session_event *event) {
-    return on_reply(guest, event);
+    return session_on_reply(guest, event);
 }
 
 void session_relay(struct session *guest, struct session *peer) {
     struct vouch_buffer *chunk;
     while (!session_output_full(peer) && (chunk = outbox_take(&guest->out)))
-        push_output(peer, chunk);
+        push_chunk(peer, chunk);
 }
 
 int session_beat(struct session *peer) {

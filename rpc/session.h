@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The session: the `uds` protocol of one connection without any I/O. Bytes go in and events come
- * out; calls go in and bytes come out.
+ * The session: the protocol of one connection without any I/O. Bytes go in and events come out;
+ * calls go in and bytes come out. The wire is `uds`, our own, or what a dialect makes of it.
  *
  * It owns ids, what is in flight, deadlines, limits, and the queues of both directions. It makes no
  * system call, has no thread, no lock and no clock: time is passed in. Client, server, tests and
@@ -21,6 +21,7 @@
 
 #include "lib/chunk.h"
 #include "lib/timer.h"
+#include "rpc/dialect.h"
 #include "rpc/envelope.h"
 #include "rpc/idtable.h"
 #include "rpc/outbox.h"
@@ -54,6 +55,9 @@ enum {
  */
 #define SESSION_OVERRUN_SHARE 6
 #define SESSION_OVERRUN_FACTOR 4
+/* Of what a call says that its reply repeats (vouch_message.tag), so much outlives the call's own
+ * bytes, where it was too large to be taken; else it is left out. */
+#define SESSION_TAG_MAX 64
 /* Cancels that wait for the server's hello. */
 #define SESSION_EARLY_CANCELS 16
 
@@ -81,8 +85,10 @@ struct session_slot {
     /* Incoming calls: what the reply repeats. `method` points into the request, which the driver
      * keeps until the reply. */
     int64_t expires;
-    const char *method;
+    const char *method; /* in a dialect: the target */
     size_t method_size;
+    const uint8_t *tag;
+    size_t tag_size;
 };
 
 enum session_event_type {
@@ -94,6 +100,7 @@ enum session_event_type {
     SESSION_EVENT_EXPIRED, /* the deadline of `slot` passed (session_expire) */
     SESSION_EVENT_HELLO,   /* peer: the other one is there: for session_introduce */
     SESSION_EVENT_STOP,    /* peer: the other one asks us to end */
+    SESSION_EVENT_NOTICE,  /* the server said something unasked: envelope's data, buffer */
 };
 
 struct session_event {
@@ -104,6 +111,14 @@ struct session_event {
     struct vouch_buffer *buffer; /* a reference for the driver; NULL when there is none */
     uint64_t oversize; /* declared size of a message that was too large and has been skipped */
     int64_t deadline;  /* of a call, CLOCK_MONOTONIC; VOUCH_FOREVER when it has none */
+    /* Of a call in a dialect. */
+    struct {
+        const char *target;
+        size_t target_size;
+        const uint8_t *tag;
+        size_t tag_size;
+        const char *why; /* it can't be run; NULL: not said */
+    } dialect;
 };
 
 struct session {
@@ -119,8 +134,11 @@ struct session {
     int64_t frame_deadline, stall_deadline;
     int64_t overrun_deadline; /* to be below output_hard again; 0: from the next session_expire */
     int failure;
+    const struct dialect_choice *choice; /* NULL: it has been chosen from */
+    const struct vouch_dialect *dialect; /* NULL: our own */
     uint32_t last_id;
-    uint32_t unanswered; /* calls we gave up, on which the peer may still answer */
+    uint32_t last_request; /* in a dialect calls have no numbers of their own */
+    uint32_t unanswered;   /* calls we gave up, on which the peer may still answer */
     uint64_t peer_features;
     uint64_t peer_max;       /* largest message that the peer takes, 0: not said */
     uint32_t peer_calls;     /* guest: calls that the peer takes in flight, 0: not said */
@@ -133,6 +151,7 @@ struct session {
                             travel as wall time */
     struct session_event postponed;
     char postponed_method[ENVELOPE_METHOD_MAX];
+    uint8_t postponed_tag[SESSION_TAG_MAX];
     uint32_t early_cancels[SESSION_EARLY_CANCELS];
     unsigned early_cancel_count;
     int64_t ping_window;
@@ -143,6 +162,10 @@ struct session {
 int session_init(struct session *session, enum session_role role,
                  const struct session_limits *limits, struct vouch_pool *pool,
                  const struct vouch_allocator *allocator) VOUCH_MUST_CHECK;
+/* What is spoken, before the first byte and the first call: without this it is our own, in chunks.
+ * `choice` must outlive the session, and has something in it. 0, or -ENOMEM. */
+int session_speak(struct session *session, const struct dialect_choice *choice) VOUCH_MUST_CHECK;
+
 void session_deinit(struct session *session); /* what is in flight is forgotten; safe twice */
 
 /* Input. Where the next bytes go, then how many came. 0, -ENOMEM, or the failure. */
@@ -197,12 +220,20 @@ int session_watch(struct session *session, struct session_slot *slot,
 
 /* Answers a call of the peer, which leaves flight whatever is returned. session_reply takes `body`
  * over; -EMSGSIZE: it was too large and the caller got an error instead; -ETIMEDOUT: its deadline
- * has been answered before. `result` > 0; the text need not be clean. Short of memory for an answer
- * the session dies, so that the caller learns of it. */
+ * has been answered before; -EINVAL: a dialect can't say it. `result` > 0; the text need not be
+ * clean. Short of memory for an answer the session dies, so that the caller learns of it. */
 int session_reply(struct session *session, struct session_slot *slot,
                   struct vouch_buffer *body) VOUCH_MUST_CHECK;
 int session_reply_error(struct session *session, struct session_slot *slot, int result,
                         const char *text) VOUCH_MUST_CHECK;
+
+/* Says something to a client that it has not asked for; takes `body` over. 0; -ENOTSUP (our own
+ * wire has no such messages, nor have all dialects), -EAGAIN (too much waits to be sent),
+ * -EMSGSIZE, -EINVAL (it can't be said), -ENOMEM, the failure. */
+int session_notify(struct session *session, struct vouch_buffer *body) VOUCH_MUST_CHECK;
+
+/* Whether bodies may be lent: the calls below. */
+bool session_can_lend(const struct session *session);
 
 /* A body that is lent instead of given: the same calls with `data` and `size`, and an empty buffer
  * of session_buffer for what comes before it. The bytes are sent from where they are, so the driver

@@ -205,6 +205,9 @@ static void take_event(struct side *side, const struct session_event *event) {
     case SESSION_EVENT_STOP:
         note(side, "stop");
         break;
+    case SESSION_EVENT_NOTICE:
+        note(side, "notice (%.*s)", (int)e->data_size, e->data ? (const char *)e->data : "");
+        break;
     case SESSION_EVENT_CANCEL:
         note(side, "cancel %u", event->slot->node.id);
         break;

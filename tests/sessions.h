@@ -7,6 +7,7 @@
  *   events   call 7 /m(body)   call 7 /m() error 6   reply 7 (body)   reply 7 error 4 'text'
  *            reply 7 EMSGSIZE   cancel 7   expired 7   dead EPROTO
  *            of a peer: hello   stop   for guest 7
+ *            in a dialect: notice (body)
  *   sent     [id=7 exp=5 method=/m data=body type=4 err=text client=7 server=7 control=4 max=4096]
  */
 #ifndef TESTS_SESSIONS_H

@@ -124,7 +124,7 @@ Test(conn, the_hook_runs_once_at_the_end) {
     const struct vouch_identity *identity;
     cr_assert_eq(vouch_identity_of_peer(fds[0], NULL, &identity), 0);
     struct vouch_conn *conn;
-    cr_assert_eq(conn_new(fds[0], identity, NULL, count_call, &calls, &conn), 0);
+    cr_assert_eq(conn_new(fds[0], VOUCH_LINK_STREAM, identity, NULL, count_call, &calls, &conn), 0);
     cr_assert_eq(vouch_conn_get_peer(conn), identity);
     vouch_conn_close(conn);
     cr_assert_eq(calls, 0);
@@ -217,7 +217,7 @@ Test(conn, a_forked_child_can_only_drop_its_copy) {
     const struct vouch_identity *peer;
     cr_assert_eq(vouch_identity_of_peer(fds[0], NULL, &peer), 0);
     struct vouch_conn *conn;
-    cr_assert_eq(conn_new(fds[0], peer, NULL, count_call, &calls, &conn), 0);
+    cr_assert_eq(conn_new(fds[0], VOUCH_LINK_STREAM, peer, NULL, count_call, &calls, &conn), 0);
     pid_t child = fork();
     if (child == 0)
         _exit(use_in_child(conn, peer) || calls);

@@ -20,7 +20,7 @@
 static char path[SUPPORT_PATH_MAX], lock_path[SUPPORT_PATH_MAX], staging_path[SUPPORT_PATH_MAX];
 static struct vouch_error error;
 static struct publication publication;
-static const struct publish_options defaults = {.mode = 0600, .backlog = 8};
+static const struct publish_options defaults = {.type = SOCK_STREAM, .mode = 0600, .backlog = 8};
 
 static void setup(void) {
     support_baseline_begin();

@@ -108,7 +108,8 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_client_dial(const char *address,
                                                  struct vouch_error *ret_error);
 
 /* Makes a client on a connection, which it takes over on success only. Returns 0, -ENOMEM, -EINVAL
- * (an option out of its range, or reconnect, which needs an address), -ECHILD, errnos. */
+ * (an option out of its range, or reconnect, which needs an address), -ENOTSUP (a dialect on a
+ * connection of packets), -ECHILD, errnos. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_client_new(struct vouch_conn *conn,
                                                 const struct vouch_client_options *options,
                                                 struct vouch_client **ret_client);
@@ -240,6 +241,8 @@ struct vouch_client_stats {
     uint64_t connects;      /* connections made, the first included */
     uint64_t bytes_sent, bytes_received;
     struct vouch_polling_stats polling; /* of threads that waited for replies */
+    uint64_t notices;                   /* that the server said unasked, and on_notice gets */
+    uint64_t notices_lost; /* … that it does not: there is none, or too many wait, or no memory */
 };
 
 /* Any thread; does not wait. */

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A connection: an authenticated stream of bytes, usable by itself.
+ * A connection: an authenticated stream of bytes, or of packets, usable by itself.
+ *
+ * Which of the two is told by vouch_conn_get_link, and most functions are for one of them: the
+ * others answer -EOPNOTSUPP. docs/packets.md compares them.
  *
  * One thread may read while another writes; two readers (or two writers) have to agree among
  * themselves. vouch_conn_close may be called by any thread at any time and wakes a blocked reader
@@ -39,11 +42,12 @@ struct vouch_conn_options {
                             * SO_PASSRIGHTS) */
 };
 
-/* Makes a connection of a connected SOCK_STREAM UNIX socket from elsewhere (socketpair, accept,
- * inherited), reading the peer's identity. Takes `fd` over on success only; sets its close-on-exec
- * flag. (A client or server on it also sets SO_RCVTIMEO, which copies of the descriptor share.)
- * `options` may be NULL. Returns 0, -ENOMEM, VOUCH_E_NOT_SOCKET, -EINVAL (not a UNIX stream
- * socket), other errnos. Any thread; does not block. */
+/* Makes a connection of a connected UNIX socket from elsewhere (socketpair, accept, inherited), of
+ * the kind SOCK_STREAM or SOCK_SEQPACKET, reading the peer's identity. Takes `fd` over on success
+ * only; sets its close-on-exec flag. (A client or server on it also sets SO_RCVTIMEO, and
+ * vouch_conn_recv_packet SO_PASSCRED, which copies of the descriptor share.) `options` may be NULL.
+ * Returns 0, -ENOMEM, VOUCH_E_NOT_SOCKET, -EINVAL (not such a socket), other errnos. Any thread;
+ * does not block. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_conn_from_fd(int fd, const struct vouch_conn_options *options,
                                                   struct vouch_conn **ret_conn);
 
@@ -52,6 +56,17 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_conn_from_fd(int fd, const struct vouch_con
  * fork, vouch_conn_from_fd in each: what was made before a fork stays the parent's. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_conn_pair(const struct vouch_conn_options *options,
                                                struct vouch_conn *ret_conns[2]);
+
+/* The same of a kind: VOUCH_LINK_STREAM, or VOUCH_LINK_SEQPACKET where the system has such sockets
+ * (else -EPROTONOSUPPORT, as on macOS). -EINVAL for another kind. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_conn_pair_of(enum vouch_link link,
+                                                  const struct vouch_conn_options *options,
+                                                  struct vouch_conn *ret_conns[2]);
+
+/* What the connection is made of. Any thread; does not block. */
+VOUCH_API enum vouch_link vouch_conn_get_link(const struct vouch_conn *conn);
+
+/* ---- bytes: -EOPNOTSUPP on a connection of packets ---- */
 
 /* Reads what is there, at most `size` bytes, waiting for the first. Returns the number of bytes, 0
  * at the peer's end of file, -ETIMEDOUT, -ESHUTDOWN (vouch_conn_close), -ECONNRESET, -EPERM
@@ -79,6 +94,56 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_conn_write(struct vouch_conn *conn, const v
 VOUCH_API VOUCH_MUST_CHECK int vouch_conn_writev(struct vouch_conn *conn,
                                                  const struct iovec *pieces, int count);
 
+/* ---- packets: -EOPNOTSUPP on a connection of bytes ---- */
+
+/* A packet that was received. */
+struct vouch_packet {
+    size_t size;   /* of the packet, which may be more than the buffer has room for */
+    size_t stored; /* bytes of it that are in the buffer */
+};
+
+/* Sends `size` bytes as one packet, waiting for room: all of it or nothing. `data` may be NULL when
+ * `size` is 0, which is a packet like any other. Returns 0; -EMSGSIZE: larger than
+ * vouch_conn_get_packet_max says, nothing was sent; -ETIMEDOUT, -ESHUTDOWN, -ECONNRESET when the
+ * peer is gone, -ECHILD, other errnos (-ENOBUFS: the system is short of memory). -EOPNOTSUPP also
+ * for `size` 0 on systems other than Linux, whose receivers can't tell such a packet from the end
+ * of file. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_conn_send_packet(struct vouch_conn *conn, const void *data,
+                                                      size_t size);
+
+/* The same without waiting, whatever the deadlines are: -EAGAIN when there is no room. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_conn_try_send_packet(struct vouch_conn *conn, const void *data,
+                                                          size_t size);
+
+/* Takes the next packet, waiting for it. Returns 1 (`ret_packet` and `size` bytes of `buffer` at
+ * most are written), 0 at the peer's end of file, or -EMSGSIZE: the packet is larger than `size`.
+ * Its beginning is in the buffer, the rest is lost, and `ret_packet` has both sizes; the next call
+ * takes the next packet. On systems other than Linux a size that did not fit is told as one more
+ * than the room. -ETIMEDOUT, -ESHUTDOWN, -ECONNRESET (the peer went without reading what we sent),
+ * -EPERM (write-only mode), -ECHILD. `buffer` may be NULL when `size` is 0. Descriptors that come
+ * with a packet are dropped. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_conn_recv_packet(struct vouch_conn *conn, void *buffer,
+                                                      size_t size, struct vouch_packet *ret_packet);
+
+/* The same without waiting, whatever the deadlines are: -EAGAIN when there is none. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_conn_try_recv_packet(struct vouch_conn *conn, void *buffer,
+                                                          size_t size,
+                                                          struct vouch_packet *ret_packet);
+
+/* The largest packet that can be sent now, in bytes: on Linux exactly (the sender's SO_SNDBUF less
+ * 32), elsewhere about. 0 on a connection of bytes. Any thread; does not block. */
+VOUCH_API size_t vouch_conn_get_packet_max(const struct vouch_conn *conn);
+
+/* Raises that so that packets of `size` bytes can be sent, as far as the system allows
+ * (net.core.wmem_max); nothing changes where they can be already. `ret_max`, which may be NULL, is
+ * set in any case, to what holds now (0 on errors but -EMSGSIZE). Returns 0, -EMSGSIZE when that is
+ * less than `size`, -ECHILD, -ESHUTDOWN. A packet needs that much memory of the kernel at one time.
+ * By the thread that sends. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_conn_raise_packet_max(struct vouch_conn *conn, size_t size,
+                                                           size_t *ret_max);
+
+/* ---- both ---- */
+
 enum vouch_direction { VOUCH_READ = 1, VOUCH_WRITE = 2, VOUCH_BOTH = 3 };
 
 /* A deadline (CLOCK_MONOTONIC, see vouch_deadline_in) for all reads, all writes or both;
@@ -93,8 +158,8 @@ VOUCH_API void vouch_conn_set_deadline(struct vouch_conn *conn, enum vouch_direc
 VOUCH_API VOUCH_MUST_CHECK int
 vouch_conn_set_timeout(struct vouch_conn *conn, enum vouch_direction direction, int64_t timeout);
 
-/* Write-only mode, for streams on which the peer never speaks: reads answer -EPERM, bytes that
- * arrive are thrown away, and every write first looks whether the peer has closed (even only its
+/* Write-only mode, for connections on which the peer never speaks: reads answer -EPERM, what
+ * arrives is thrown away, and every write first looks whether the peer has closed (even only its
  * sending side), which then is -ECONNRESET. Can't be undone. */
 VOUCH_API void vouch_conn_set_write_only(struct vouch_conn *conn);
 
@@ -119,6 +184,8 @@ VOUCH_API const struct vouch_identity *vouch_conn_get_peer(const struct vouch_co
 
 /* The descriptor, still owned by the connection. It is in blocking mode and has to stay so. */
 VOUCH_API int vouch_conn_get_fd(const struct vouch_conn *conn);
+
+/* ---- descriptors over bytes: -EOPNOTSUPP on a connection of packets ---- */
 
 /* Sends `size` > 0 bytes with `fd_count` descriptors (1…VOUCH_FDS_MAX, which stay the caller's)
  * attached to the first of them. Returns 0, or as vouch_conn_write; -EPERM when pass_descriptors is

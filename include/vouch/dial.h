@@ -41,14 +41,18 @@ struct vouch_dial_options {
     /* "@name": whoever came first owns it; only the credentials check protects. */
     bool allow_abstract_name_that_any_user_can_take;
     bool pass_descriptors; /* as in struct vouch_conn_options */
+    /* VOUCH_LINK_STREAM or VOUCH_LINK_SEQPACKET, as the server listens. */
+    enum vouch_link link;
 };
 
 /* Connects to `address`, a path or "@name". `options` and `ret_error` may be NULL. Waits at most
  * `timeout` for a place in the server's backlog. Returns 0; -ENOENT, -ECONNREFUSED (nobody
- * listens), -EACCES, -ETIMEDOUT, -EINVAL, -ENOMEM, VOUCH_E_PATH_EMPTY, VOUCH_E_PATH_TOO_LONG,
- * VOUCH_E_SYMLINK, VOUCH_E_NOT_SOCKET, VOUCH_E_FILE_OWNER, VOUCH_E_FILE_GROUP, VOUCH_E_FILE_MODE,
- * VOUCH_E_FILE_SWAPPED, VOUCH_E_PEER_REFUSED, VOUCH_E_PEER_UNKNOWN, VOUCH_E_ABSTRACT_OFF, other
- * errnos. The message says what was found and what was expected. Any thread. */
+ * listens), -EACCES, -EPROTOTYPE (the server's is another kind of link), -EPROTONOSUPPORT
+ * (this system has no SOCK_SEQPACKET), -ETIMEDOUT, -EINVAL, -ENOMEM, VOUCH_E_PATH_EMPTY,
+ * VOUCH_E_PATH_TOO_LONG, VOUCH_E_SYMLINK, VOUCH_E_NOT_SOCKET, VOUCH_E_FILE_OWNER,
+ * VOUCH_E_FILE_GROUP, VOUCH_E_FILE_MODE, VOUCH_E_FILE_SWAPPED, VOUCH_E_PEER_REFUSED,
+ * VOUCH_E_PEER_UNKNOWN, VOUCH_E_ABSTRACT_OFF, other errnos. The message says what was found and
+ * what was expected. Any thread. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_dial(const char *address,
                                           const struct vouch_dial_options *options,
                                           struct vouch_conn **ret_conn,

@@ -47,7 +47,7 @@ extern "C" {
 #define VOUCH_E_ABSTRACT_OFF                                                                       \
     (-10015) /* an abstract name, and the option that allows one is not set */
 #define VOUCH_E_NOT_LISTENING                                                                      \
-    (-10016) /* an inherited descriptor is not a listening UNIX stream socket */
+    (-10016) /* an inherited descriptor is not a listening UNIX socket of bytes or packets */
 #define VOUCH_E_NO_ACTIVATION                                                                      \
     (-10017) /* LISTEN_FDS / LISTEN_PID do not offer such a descriptor to this process */
 #define VOUCH_E_METHOD_EXISTS (-10018) /* a method of that name is registered already */

@@ -43,6 +43,9 @@ struct vouch_listen_options {
     /* "@name": no file, no mode, anybody in the network namespace can connect. */
     bool allow_abstract_name_that_any_user_can_reach;
     bool pass_descriptors; /* as in struct vouch_conn_options, for accepted connections */
+    /* VOUCH_LINK_STREAM or VOUCH_LINK_SEQPACKET (-EPROTONOSUPPORT where there is no such thing).
+     * Clients have to dial with the same. */
+    enum vouch_link link;
 };
 
 /* Publishes `address` and listens. An address is a path, or "@name" for an abstract socket (Linux).
@@ -57,11 +60,12 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_listen(const char *address,
                                             struct vouch_listener **ret_listener,
                                             struct vouch_error *ret_error);
 
-/* Takes over a listening UNIX stream socket that somebody else made, such as an inherited
- * descriptor. Path options are ignored and nothing is unlinked at close. listen(2) is called on it
- * again, so that clients see this process's credentials, not its maker's (but on OpenBSD and
- * NetBSD, where those of bind(2) stay). Returns 0 (`fd` is ours then, close-on-exec is set),
- * VOUCH_E_NOT_LISTENING, -ENOMEM, errnos. */
+/* Takes over a listening UNIX socket (SOCK_STREAM or SOCK_SEQPACKET, which is found out: `link` of
+ * the options is ignored) that somebody else made, such as an inherited descriptor. Path options
+ * are ignored and nothing is unlinked at close. listen(2) is called on it again, so that clients
+ * see this process's credentials, not its maker's (but on OpenBSD and NetBSD, where those of
+ * bind(2) stay). Returns 0 (`fd` is ours then, close-on-exec is set), VOUCH_E_NOT_LISTENING,
+ * -ENOMEM, errnos. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_listen_fd(int fd, const struct vouch_listen_options *options,
                                                struct vouch_listener **ret_listener,
                                                struct vouch_error *ret_error);
