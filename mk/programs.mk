@@ -42,6 +42,7 @@ libevent_DEBIAN := libevent-dev
 libuv_DEBIAN := libuv1-dev
 json_DEBIAN := libcjson-dev
 proto_DEBIAN := libprotobuf-c-dev protobuf-c-compiler
+janus_DEBIAN := libcjson-dev
 LOOPS_KNOWN := $(foreach n,$(LOOPS),$(if $(wildcard examples/loop_$(n).c),$(shell pkg-config --exists $(n) 2>/dev/null && echo $(n))))
 without_loops = $(patsubst %,examples/loop_%.c,$(filter-out $(LOOPS_KNOWN),$(LOOPS)))
 $(foreach n,$(LOOPS_KNOWN),$(eval $(OBJ)/examples/loop_$(n).o: private ALL_CPPFLAGS += $(shell pkg-config --cflags $(n))))
@@ -108,7 +109,7 @@ TESTS_BINARY := $(OUT)/tests/vouch-tests
 TEST_OBJ := $(OBJ)
 endif
 TEST_CPPFLAGS += $(V_TESTFLAGS) -I$(GEN) -I$(GEN)/proto
-TEST_LIBS += -lprotobuf-c -lcjson
+TEST_LIBS += -lprotobuf-c -lcjson $(JANUS_WEBSOCKETS:lib%=-l%)
 TEST_SOURCES += $(RUNNER_SOURCE)
 TEST_OBJECTS := $(TEST_SOURCES:%.c=$(TEST_OBJ)/%.o)
 

@@ -3,6 +3,11 @@
 # The libraries on top of libvouch, each made of stream/NAME_*.c and rpc/NAME_*.c, and built where
 # pkg-config knows the packages of others that it needs. Some are on top of another of them (ON).
 
+# The WebSocket transports of libvouch-janus: made where libwebsockets is there, or as the command line
+# says (make JANUS_WEBSOCKETS= : without).
+JANUS_WEBSOCKETS ?= $(shell pkg-config --exists libwebsockets 2>/dev/null && echo libwebsockets)
+JANUS_WITHOUT := $(if $(strip $(JANUS_WEBSOCKETS)),rpc/janus_ws_none.c,rpc/janus_ws.c)
+
 json_PACKAGE := libcjson
 json_DESCRIPTION := JSON calls and streams for vouch, with cJSON
 proto_PACKAGE := libprotobuf-c
@@ -13,11 +18,6 @@ pixl_DESCRIPTION := the pixl dialect (JSON lines) for vouch, with PCRE2
 janus_PACKAGE := libcjson $(JANUS_WEBSOCKETS)
 janus_ON := json
 janus_DESCRIPTION := a client of the Janus gateway, on vouch
-
-# The WebSocket transports of libvouch-janus: made where libwebsockets is there, or as the command line
-# says (make JANUS_WEBSOCKETS= : without).
-JANUS_WEBSOCKETS ?= $(shell pkg-config --exists libwebsockets 2>/dev/null && echo libwebsockets)
-JANUS_WITHOUT := $(if $(strip $(JANUS_WEBSOCKETS)),rpc/janus_ws_none.c,rpc/janus_ws.c)
 
 # Those that are on top of another come before it, as linkers want it.
 TYPED_ALL := pixl janus json proto

@@ -6,8 +6,8 @@
  * are counted under it: the program has one reference of each, a handle has one of its session, a
  * session one of the connection, a call one of what it is about. So freeing has no order.
  *
- * Every call is in exactly one of these places: pending (in flight), due (its callback is to run), or
- * with the thread that waits for it. janus_complete moves it out of the first, once.
+ * Every call is in exactly one of these places: pending (in flight), due (its callback is to run),
+ * or with the thread that waits for it. janus_complete moves it out of the first, once.
  */
 #ifndef VOUCH_RPC_JANUS_H
 #define VOUCH_RPC_JANUS_H
@@ -69,7 +69,7 @@ struct vouch_janus_handle {
 };
 
 struct janus_call {
-    struct janus_due due;          /* first */
+    struct janus_due due;            /* first */
     struct janus_call *next, **back; /* pending */
     struct janus_call *chain;
     struct vouch_buffer *self;
@@ -111,11 +111,11 @@ struct vouch_janus {
 
     enum janus_phase phase;
     struct janus_link *link;
-    bool link_done; /* to be closed by who may */
-    size_t attempt;           /* index of the address that is tried, or was connected to */
-    unsigned round;           /* how many times all of them have failed */
-    int64_t attempt_at;       /* when the next attempt is made, without a link */
-    int64_t attempt_deadline; /* of the link that is being opened */
+    bool link_done;             /* to be closed by who may */
+    size_t attempt;             /* index of the address that is tried, or was connected to */
+    unsigned round;             /* how many times all of them have failed */
+    int64_t attempt_at;         /* when the next attempt is made, without a link */
+    int64_t attempt_deadline;   /* of the link that is being opened */
     struct vouch_error failure; /* of the last attempt; after the end, its cause */
     void (*on_open)(void *context, int result, const struct vouch_error *error);
     void *open_context;
@@ -144,7 +144,7 @@ struct vouch_janus {
     struct os_wake wake;
     bool driving, waiting; /* somebody drives; is in vouch_janus_wait */
     unsigned polling;      /* threads in poll(2) */
-    bool more;                      /* there may be more to receive */
+    bool more;             /* there may be more to receive */
     int64_t poll_until;
     struct janus_sleeper *sleepers;
     struct janus_sleeper *waiter; /* of vouch_janus_wait, while it is in there */
@@ -227,7 +227,7 @@ int64_t janus_next_time(struct vouch_janus *janus);
 void janus_await(struct vouch_janus *janus, const bool *done, struct janus_sleeper **sleeper,
                  int64_t deadline);
 bool janus_in_callback(const struct vouch_janus *janus); /* the calling thread is */
-void janus_wake_sleeper(struct janus_sleeper *sleeper); /* NULL is ignored */
+void janus_wake_sleeper(struct janus_sleeper *sleeper);  /* NULL is ignored */
 /* Tells the thread in poll(2) that what it waits for has changed. */
 void janus_wake_driver(struct vouch_janus *janus);
 /* Until the connection is made, or has failed. */

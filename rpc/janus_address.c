@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Addresses as janode and the gateway's own documentation write them. The gateway's two kinds of
- * UNIX sockets have the same scheme, file://, so the kind is a query, with the names of the gateway's
- * configuration (janus.transport.pfunix.jcfg), and its default.
+ * UNIX sockets have the same scheme, file://, so the kind is a query, with the names of the
+ * gateway's configuration (janus.transport.pfunix.jcfg), and its default.
  */
 #include "rpc/janus_address.h"
 

@@ -161,7 +161,8 @@ static void count(struct vouch_janus *janus, const struct janus_call *call) {
         janus->stats.local_errors++;
 }
 
-/* What an ended call says of what it was about: gone because it was asked to, or known to be gone. */
+/* What an ended call says of what it was about: gone because it was asked to, or known to be gone.
+ */
 static void spread(struct janus_call *call) {
     if (call->verb == VOUCH_JANUS_DO_DETACH || call->result == VOUCH_JANUS_ERROR_HANDLE_NOT_FOUND) {
         if (call->handle && call->handle->id)
@@ -277,14 +278,14 @@ static int check_start(struct vouch_janus *janus, const struct janus_start *star
     if ((r->session && r->session->janus != janus) ||
         (r->handle && r->handle->session->janus != janus))
         return janus_fail(ret_error, -EINVAL, "the session is of another connection");
+    if ((r->session && r->session->state < 0) ||
+        (r->handle && (r->handle->state < 0 || r->handle->session->state < 0)))
+        return janus_fail(ret_error, -ESTALE, "the session or handle is gone");
     if (janus->phase == JANUS_ENDED) {
         if (ret_error)
             *ret_error = janus->failure;
         return janus->failure.code;
     }
-    if ((r->session && r->session->state < 0) ||
-        (r->handle && (r->handle->state < 0 || r->handle->session->state < 0)))
-        return janus_fail(ret_error, -ESTALE, "the session or handle is gone");
     if (janus->in_flight >= janus->options.max_calls)
         return janus_fail(ret_error, -EBUSY, "%u calls are in flight", janus->in_flight);
     if (start->callback && janus->output_bytes >= janus->options.output_max)
@@ -296,9 +297,8 @@ static int64_t deadline_of(const struct vouch_janus *janus, const struct janus_s
     struct vouch_call_options options = {0};
     if (start->options)
         memcpy(&options, start->options,
-               start->options->size && start->options->size < sizeof(options)
-                   ? start->options->size
-                   : sizeof(options));
+               start->options->size && start->options->size < sizeof(options) ? start->options->size
+                                                                              : sizeof(options));
     if (options.deadline)
         return options.deadline;
     if (start->own)

@@ -2,8 +2,8 @@
 /*
  * A connection's life: options, one address after the other, the end.
  *
- * An object is one connection. It is not made again when it has ended: what its sessions and handles
- * were at the gateway is gone then, or has to be claimed, and only the program knows which.
+ * An object is one connection. It is not made again when it has ended: what its sessions and
+ * handles were at the gateway is gone then, or has to be claimed, and only the program knows which.
  */
 #include <errno.h>
 #include <limits.h>
@@ -52,6 +52,23 @@ static int keep_text(struct vouch_pool *pool, const char **text, struct vouch_bu
     return 0;
 }
 
+static int keep_policy(struct vouch_janus *janus) {
+    const struct vouch_policy *from = janus->options.server;
+    struct vouch_policy *policy;
+    size_t rules = from->rule_count * sizeof(struct vouch_rule);
+    if (from->rule_count > VOUCH_POLICY_RULES_MAX)
+        return -EINVAL;
+    int result = vouch_pool_get(janus->pool, 0, sizeof(*policy) + rules, &janus->policy);
+    if (result < 0)
+        return result;
+    policy = (void *)janus->policy->data;
+    *policy = (struct vouch_policy){(void *)(policy + 1), from->rule_count};
+    if (rules > 0)
+        memcpy(policy + 1, from->rules, rules);
+    janus->options.server = policy;
+    return 0;
+}
+
 static int keep_texts(struct vouch_janus *janus) {
     const char **texts[] = {&janus->options.api_secret, &janus->options.token,
                             &janus->options.datagram_directory};
@@ -60,14 +77,7 @@ static int keep_texts(struct vouch_janus *janus) {
         if (result < 0)
             return result;
     }
-    if (janus->options.server) {
-        int result = vouch_pool_get(janus->pool, 0, sizeof(struct vouch_policy), &janus->policy);
-        if (result < 0)
-            return result;
-        memcpy(janus->policy->data, janus->options.server, sizeof(struct vouch_policy));
-        janus->options.server = (const void *)janus->policy->data;
-    }
-    return 0;
+    return janus->options.server ? keep_policy(janus) : 0;
 }
 
 static int keep_addresses(struct vouch_janus *janus, const char *const *addresses, size_t count,
@@ -138,12 +148,10 @@ static int janus_new(struct vouch_pool *pool, const struct vouch_janus_options *
     return 0;
 }
 
-int vouch_janus_connect_async(const char *const *addresses, size_t count,
-                              const struct vouch_janus_options *options,
-                              void (*on_open)(void *context, int result,
-                                              const struct vouch_error *error),
-                              void *context, struct vouch_janus **ret_janus,
-                              struct vouch_error *ret_error) {
+int vouch_janus_connect_async(
+    const char *const *addresses, size_t count, const struct vouch_janus_options *options,
+    void (*on_open)(void *context, int result, const struct vouch_error *error), void *context,
+    struct vouch_janus **ret_janus, struct vouch_error *ret_error) {
     struct vouch_janus_options set;
     struct vouch_janus *janus;
     struct vouch_pool *pool;
@@ -220,7 +228,8 @@ static void opened(struct vouch_janus *janus) {
 }
 
 /* Tries the next address at once, or all of them again after a pause, or gives up. */
-static void attempt_failed(struct vouch_janus *janus, int64_t now, const struct vouch_error *error) {
+static void attempt_failed(struct vouch_janus *janus, int64_t now,
+                           const struct vouch_error *error) {
     const char *address = janus->addresses[janus->attempt].text;
     int code = error->code;
     janus_drop_link(janus);

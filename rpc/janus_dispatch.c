@@ -2,9 +2,9 @@
 /*
  * What came: answers end their calls, events wait for their callback.
  *
- * What an event means for the state (a session that timed out, a handle that is gone) counts when it
- * comes; whom it is told to is looked up when it is told, so that a handle made by a callback gets
- * what came right after the answer that made it.
+ * What an event means for the state (a session that timed out, a handle that is gone) counts when
+ * it comes; whom it is told to is looked up when it is told, so that a handle made by a callback
+ * gets what came right after the answer that made it.
  */
 #include <errno.h>
 #include <string.h>
@@ -85,15 +85,15 @@ static bool is_reply(enum vouch_janus_kind kind) {
 }
 
 /* What an answer makes. */
-static int bind(const struct janus_call *call, const struct vouch_janus_message *seen) {
+static int make(const struct janus_call *call, const struct vouch_janus_message *seen) {
     bool attach = call->verb == VOUCH_JANUS_DO_ATTACH;
     uint64_t id = call->verb == VOUCH_JANUS_DO_CLAIM ? call->claimed : seen->id;
     if (!attach && call->verb != VOUCH_JANUS_DO_CREATE && call->verb != VOUCH_JANUS_DO_CLAIM)
         return 0;
     if (id == 0)
         return -EPROTO;
-    int result =
-        attach ? janus_handle_register(call->handle, id) : janus_session_register(call->session, id);
+    int result = attach ? janus_handle_register(call->handle, id)
+                        : janus_session_register(call->session, id);
     return result == -EEXIST && call->verb != VOUCH_JANUS_DO_CLAIM ? -EPROTO : result;
 }
 
@@ -108,9 +108,10 @@ static bool answer(struct vouch_janus *janus, struct janus_call *call,
     } else if (seen->kind == VOUCH_JANUS_ERROR) {
         janus_complete(janus, call, seen->error_code, message, seen->error_reason);
     } else if (is_answer(call->verb, seen->kind)) {
-        int result = bind(call, seen);
+        int result = make(call, seen);
         janus_complete(janus, call, result, message,
-                       result == -EPROTO ? "an answer without a fresh id from 1 to 2^53 - 1" : NULL);
+                       result == -EPROTO ? "an answer without a fresh id from 1 to 2^53 - 1"
+                                         : NULL);
     } else if (talks && seen->kind == VOUCH_JANUS_ACK) {
         if (call->verb == VOUCH_JANUS_DO_REQUEST)
             janus_complete(janus, call, -EINPROGRESS, message, "the answer will come as an event");
@@ -129,8 +130,7 @@ static bool answer(struct vouch_janus *janus, struct janus_call *call,
 /* What it changes. */
 static void apply(struct vouch_janus *janus, const struct vouch_janus_message *seen) {
     struct vouch_janus_session *session = janus_session_find(janus, seen->session_id);
-    struct vouch_janus_handle *handle =
-        janus_handle_find(janus, seen->session_id, seen->handle_id);
+    struct vouch_janus_handle *handle = janus_handle_find(janus, seen->session_id, seen->handle_id);
     if (seen->kind == VOUCH_JANUS_TIMEOUT && session && seen->session_id)
         janus_session_end(session, "the session has timed out");
     if (seen->kind == VOUCH_JANUS_DETACHED && handle && seen->handle_id)

@@ -236,7 +236,8 @@ int vouch_janus_get_fd(struct vouch_janus *janus) {
     if (janus_check(janus) < 0)
         return -1;
     pthread_mutex_lock(&janus->lock);
-    int fd = janus->link && janus->phase != JANUS_ENDED ? janus->link->ops->get_fd(janus->link) : -1;
+    int fd =
+        janus->link && janus->phase != JANUS_ENDED ? janus->link->ops->get_fd(janus->link) : -1;
     pthread_mutex_unlock(&janus->lock);
     return fd;
 }

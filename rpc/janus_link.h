@@ -3,8 +3,8 @@
  * What carries messages to the gateway and back, as the client sees it: whole texts, never waiting.
  * rpc/janus_packet.c has the UNIX sockets, rpc/janus_ws.c the WebSockets.
  *
- * A link is used under its connection's lock, by one thread at a time. Any result below 0 that is not
- * named here means that the link is dead; then only close is called.
+ * A link is used under its connection's lock, by one thread at a time. Any result below 0 that is
+ * not named here means that the link is dead; then only close is called.
  */
 #ifndef VOUCH_RPC_JANUS_LINK_H
 #define VOUCH_RPC_JANUS_LINK_H

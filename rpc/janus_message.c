@@ -63,7 +63,7 @@ static bool flag_of(const cJSON *object, const char *name) {
 static uint64_t id_of(const cJSON *object, const char *name) {
     uint64_t id;
     return vouch_json_get_uint64(member(object, name), &id) == 0 && id <= VOUCH_JANUS_ID_MAX ? id
-                                                                                              : 0;
+                                                                                             : 0;
 }
 
 static int64_t number_of(const cJSON *object, const char *name) {

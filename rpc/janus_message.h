@@ -34,8 +34,8 @@ struct janus_request_head {
 int janus_request_check(const struct vouch_janus_request *request,
                         struct vouch_error *ret_error) VOUCH_MUST_CHECK;
 
-/* The text of a request that was checked, after `headroom` bytes. 0, -EINVAL (a tree that is not JSON, or has a name twice),
- * -EMSGSIZE, -ENOMEM. */
+/* The text of a request that was checked, after `headroom` bytes. 0, -EINVAL (a tree that is not
+ * JSON, or has a name twice), -EMSGSIZE, -ENOMEM. */
 int janus_request_print(const struct vouch_janus_request *request,
                         const struct janus_request_head *head, struct vouch_pool *pool,
                         size_t headroom, size_t max_size, struct vouch_buffer **ret_text,

@@ -12,7 +12,16 @@
 #include "rpc/janus_message.h"
 
 /* What each verb needs. */
-enum { SESSION = 1, HANDLE = 2, ID = 4, PLUGIN = 8, BODY = 16, JSEP = 32, CANDIDATE = 64, NEW = 128 };
+enum {
+    SESSION = 1,
+    HANDLE = 2,
+    ID = 4,
+    PLUGIN = 8,
+    BODY = 16,
+    JSEP = 32,
+    CANDIDATE = 64,
+    NEW = 128
+};
 
 static const struct {
     const char *name;

@@ -2,8 +2,9 @@
 /*
  * Sessions and handles: counted objects in tables by id, and the keep-alives of the former.
  *
- * An object stays in its table while anybody refers to it: what the program has freed is still there
- * while a call or, of a session, a handle needs it, and is kept alive; only its events go nowhere.
+ * An object stays in its table while anybody refers to it: what the program has freed is still
+ * there while a call or, of a session, a handle needs it, and is kept alive; only its events go
+ * nowhere.
  */
 #include <errno.h>
 
@@ -37,8 +38,7 @@ struct vouch_janus_session *janus_session_new(struct vouch_janus *janus,
 struct vouch_janus_handle *janus_handle_new(struct vouch_janus_session *session,
                                             const struct vouch_janus_listener *listener) {
     struct vouch_buffer *self;
-    struct vouch_janus_handle *handle =
-        janus_alloc(session->janus->pool, sizeof(*handle), &self);
+    struct vouch_janus_handle *handle = janus_alloc(session->janus->pool, sizeof(*handle), &self);
     if (!handle)
         return NULL;
     handle->self = self;
@@ -212,10 +212,10 @@ uint64_t vouch_janus_handle_get_id(const struct vouch_janus_handle *handle) {
 
 static int state_of(const struct vouch_janus_session *session, int state) {
     const struct vouch_janus *janus = session->janus;
-    return state < 0                       ? state
-           : session->state < 0            ? session->state
-           : janus->phase == JANUS_ENDED   ? janus->failure.code
-                                           : 0;
+    return state < 0                     ? state
+           : session->state < 0          ? session->state
+           : janus->phase == JANUS_ENDED ? janus->failure.code
+                                         : 0;
 }
 
 int vouch_janus_session_get_state(struct vouch_janus_session *session) {

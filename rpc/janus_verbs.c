@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Calls as programs make them: the one function that waits, the one that does not, and the names. */
+/* Calls as programs make them: the one function that waits, the one that does not, and the names.
+ */
 #include <errno.h>
 #include <string.h>
 
@@ -87,8 +88,7 @@ static int call(struct vouch_janus *janus, const struct vouch_janus_request *req
                 const struct vouch_call_options *options, struct vouch_janus_message **ret_reply,
                 struct vouch_error *ret_error) {
     struct vouch_janus_reply reply = {0};
-    int result =
-        vouch_janus_call(janus, request, options, ret_reply ? &reply : NULL, ret_error);
+    int result = vouch_janus_call(janus, request, options, ret_reply ? &reply : NULL, ret_error);
     if (ret_reply)
         *ret_reply = (struct vouch_janus_message *)reply.message;
     return result;
@@ -144,10 +144,8 @@ int vouch_janus_attach(struct vouch_janus_session *session, const char *plugin,
                        const struct vouch_janus_listener *listener,
                        const struct vouch_call_options *options,
                        struct vouch_janus_handle **ret_handle, struct vouch_error *ret_error) {
-    const struct vouch_janus_request request = {.verb = VOUCH_JANUS_DO_ATTACH,
-                                                .session = session,
-                                                .plugin = plugin,
-                                                .listener = listener};
+    const struct vouch_janus_request request = {
+        .verb = VOUCH_JANUS_DO_ATTACH, .session = session, .plugin = plugin, .listener = listener};
     struct vouch_janus_reply reply;
     int result = make(session->janus, &request, options, &reply, ret_error);
     if (result == 0)
@@ -162,8 +160,7 @@ static int of_session(struct vouch_janus_session *session, enum vouch_janus_verb
 }
 
 int vouch_janus_keepalive(struct vouch_janus_session *session,
-                          const struct vouch_call_options *options,
-                          struct vouch_error *ret_error) {
+                          const struct vouch_call_options *options, struct vouch_error *ret_error) {
     return of_session(session, VOUCH_JANUS_DO_KEEPALIVE, options, ret_error);
 }
 
