@@ -10,13 +10,10 @@
  */
 #include "lib/conn.h"
 #include "lib/os.h"
+#include "lib/socket.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdalign.h>
-
-#define PACKET_OVERHEAD 32   /* of SO_SNDBUF, net/unix/af_unix.c */
-#define PACKET_MAX (1 << 30) /* what SO_SNDBUF, an int, can be asked for when it is doubled */
 
 static int packet_send(struct vouch_conn *conn, const void *data, size_t size, bool waiting) {
     int64_t deadline;
@@ -25,7 +22,7 @@ static int packet_send(struct vouch_conn *conn, const void *data, size_t size, b
         return result;
     if (size == 0 && !os_marks_packets)
         return -EOPNOTSUPP;
-    if (size > SSIZE_MAX)
+    if (size > VOUCH_PACKET_SIZE_BOUND)
         return -EMSGSIZE;
     struct iovec piece = {.iov_base = (void *)data, .iov_len = size};
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
@@ -88,28 +85,11 @@ int vouch_conn_try_recv_packet(struct vouch_conn *conn, void *buffer, size_t siz
 }
 
 size_t conn_packet_max(const struct vouch_conn *conn) {
-    int room = 0;
-    socklen_t size = sizeof(room);
-    if (getsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &room, &size) < 0 || room < PACKET_OVERHEAD)
-        return 0;
-    return (size_t)room - PACKET_OVERHEAD;
+    return socket_packet_max(conn->fd);
 }
 
 size_t vouch_conn_get_packet_max(const struct vouch_conn *conn) {
     return conn->link == VOUCH_LINK_SEQPACKET ? conn_packet_max(conn) : 0;
-}
-
-/* Of what is asked for Linux makes the double (socket(7)); where that is not so, the second try
- * does it. */
-static size_t packet_raise(struct vouch_conn *conn, size_t size) {
-    size_t wanted = size > PACKET_MAX ? PACKET_MAX : size + PACKET_OVERHEAD;
-    size_t max = conn_packet_max(conn);
-    for (int divisor = 2; divisor > 0 && max < size; divisor--) {
-        int value = (int)((wanted + 1) / (size_t)divisor);
-        (void)setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &value, sizeof(value));
-        max = conn_packet_max(conn);
-    }
-    return max;
 }
 
 int vouch_conn_raise_packet_max(struct vouch_conn *conn, size_t size, size_t *ret_max) {
@@ -118,7 +98,7 @@ int vouch_conn_raise_packet_max(struct vouch_conn *conn, size_t size, size_t *re
     int result = conn_begin_packet(conn, VOUCH_WRITE, NULL);
     if (result < 0)
         return result;
-    size_t max = packet_raise(conn, size);
+    size_t max = socket_raise_packet_max(conn->fd, size);
     if (ret_max)
         *ret_max = max;
     return max < size ? -EMSGSIZE : 0;

@@ -7,6 +7,8 @@
  *   inspect     nothing there, or a socket at which nobody listens; all else is left alone
  *   stage       socket, bind, mode, owner, listen, out of sight
  *   show        rename
+ *
+ * For a datagram socket the last two are one: bind.
  */
 #include "lib/publish.h"
 
@@ -269,8 +271,67 @@ static int stage(const struct publisher *publisher, int fd, int staging,
     return 0;
 }
 
+/* Who and what may not have changed it meanwhile: the pin is of the file that was looked at. */
+static int dress_in_place(const struct publisher *publisher, const struct sockfile *file) {
+    const struct publish_options *options = publisher->options;
+    if (!S_ISSOCK(file->status.st_mode) || file->status.st_uid != geteuid())
+        return fail(publisher, VOUCH_E_FILE_SWAPPED, "looking at the new socket");
+    uid_t uid = options->set_uid ? options->uid : (uid_t)-1;
+    gid_t gid = options->set_gid ? options->gid : (gid_t)-1;
+    char path[SOCKFILE_FD_PATH_MAX];
+    bool pinned = file->pin >= 0 && sockfile_fd_path(file->pin, path);
+    int at = pinned ? AT_FDCWD : publisher->directory;
+    int flags = pinned ? 0 : AT_SYMLINK_NOFOLLOW;
+    const char *name = pinned ? path : publisher->address->name;
+    if ((options->set_uid || options->set_gid) && fchownat(at, name, uid, gid, flags) < 0)
+        return fail(publisher, -errno, "setting the owner");
+    if (fchmodat(at, name, options->mode, flags) < 0)
+        return fail(publisher, -errno, "setting the mode");
+    return 0;
+}
+
+static int settle_in_place(const struct publisher *publisher, struct publication *publication) {
+    struct sockfile file;
+    int r = sockfile_open(publisher->directory, publisher->address->name, publisher->address->text,
+                          &file);
+    if (r == -ENOENT) /* the path led elsewhere than the directory that was looked at */
+        r = VOUCH_E_FILE_SWAPPED;
+    if (r < 0)
+        return fail(publisher, r, "looking at the new socket");
+    r = dress_in_place(publisher, &file);
+    if (r < 0 && sockfile_unchanged(&file) && S_ISSOCK(file.status.st_mode))
+        unlinkat(publisher->directory, publisher->address->name, 0);
+    publication->device = file.status.st_dev;
+    publication->inode = file.status.st_ino;
+    sockfile_close(&file);
+    return r;
+}
+
+static int bind_in_place(const struct publisher *publisher, int fd,
+                         struct publication *publication) {
+    struct address_sockaddr at;
+    if (address_of_path(publisher->address->text, &at) < 0)
+        return error_set(publisher->error, VOUCH_E_PATH_TOO_LONG,
+                         "a path of %zu bytes, at most %zu are possible for datagrams: %s",
+                         strlen(publisher->address->text), ADDRESS_SUN_MAX,
+                         publisher->address->text);
+    bool replace = false;
+    int r = inspect(publisher, &replace);
+    if (r < 0)
+        return r;
+    if (replace && unlinkat(publisher->directory, publisher->address->name, 0) < 0)
+        return fail(publisher, -errno, "removing the stale socket");
+    /* Linux makes the file with the mode of the socket itself. */
+    (void)fchmod(fd, S_IRUSR | S_IWUSR);
+    if (bind(fd, (const struct sockaddr *)&at.un, at.length) < 0)
+        return fail(publisher, -errno, "binding");
+    return settle_in_place(publisher, publication);
+}
+
 /* With the lock held: makes the socket `fd` appear. */
 static int show(const struct publisher *publisher, int fd, struct publication *publication) {
+    if (publisher->options->type == SOCK_DGRAM)
+        return bind_in_place(publisher, fd, publication);
     bool replace = false;
     int staging = -1;
     int r = inspect(publisher, &replace);
@@ -294,6 +355,9 @@ static int open_socket(int type, int *ret_fd) {
     if (fd < 0)
         return fd;
     int r = os_set_nonblocking(fd, true);
+    /* Before it has an address, so that no datagram comes without its sender's credentials. */
+    if (r == 0 && type == SOCK_DGRAM && os_marks_packets)
+        r = os_mark_packets(fd);
     if (r < 0) {
         close(fd);
         return r;
@@ -358,7 +422,7 @@ int publish_abstract(const struct address *address, int type, int backlog, int *
     address_of_abstract(address, &to);
     if (bind(fd, (const struct sockaddr *)&to.un, to.length) < 0)
         r = errno == EADDRINUSE ? VOUCH_E_ADDRESS_LIVE : -errno;
-    else if (listen(fd, backlog) < 0)
+    else if (type != SOCK_DGRAM && listen(fd, backlog) < 0)
         r = -errno;
     if (r < 0) {
         close(fd);

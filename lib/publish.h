@@ -8,6 +8,9 @@
  * and the next one to hold the lock takes it over. Not done: closing the gap to programs that know
  * nothing of the lock; between the look at the path and the rename one of them may put its socket
  * there.
+ *
+ * A datagram socket is bound where it stays: the path of bind(2) is the address that receivers see,
+ * and can answer to. Its mode is set before (where the system heeds that) and again after.
  */
 #ifndef VOUCH_LIB_PUBLISH_H
 #define VOUCH_LIB_PUBLISH_H
@@ -21,7 +24,7 @@
 #define PUBLISH_NAME_MAX 250
 
 struct publish_options {
-    int type; /* of the socket: SOCK_STREAM, SOCK_SEQPACKET */
+    int type; /* of the socket: SOCK_STREAM, SOCK_SEQPACKET, or SOCK_DGRAM, which does not listen */
     mode_t mode;
     bool set_uid, set_gid;
     uid_t uid;
@@ -47,7 +50,8 @@ int publish(const struct vouch_allocator *allocator, const struct address *addre
             const struct publish_options *options, struct publication *ret_publication, int *ret_fd,
             struct vouch_error *error) VOUCH_MUST_CHECK;
 
-/* Binds and listens at an abstract name. 0, VOUCH_E_ADDRESS_LIVE, errnos. */
+/* Binds (and listens, unless it is of datagrams) at an abstract name. 0, VOUCH_E_ADDRESS_LIVE,
+ * errnos. */
 int publish_abstract(const struct address *address, int type, int backlog, int *ret_fd,
                      struct vouch_error *error) VOUCH_MUST_CHECK;
 

@@ -3,6 +3,9 @@
 #include "lib/socket.h"
 
 #include <errno.h>
+#include <vouch/conn.h>
+
+#define PACKET_OVERHEAD 32 /* of SO_SNDBUF, net/unix/af_unix.c */
 
 /* After EINTR the attempt is either forgotten (Linux) or goes on (POSIX). Asking again tells: the
  * second answer is then one of EALREADY and EISCONN. */
@@ -21,4 +24,27 @@ int socket_error(int fd) {
     int error = 0;
     socklen_t length = sizeof(error);
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 ? -errno : -error;
+}
+
+size_t socket_packet_max(int fd) {
+    int room = 0;
+    socklen_t size = sizeof(room);
+    if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, &size) < 0 || room < PACKET_OVERHEAD)
+        return 0;
+    size_t max = (size_t)room - PACKET_OVERHEAD;
+    return max < VOUCH_PACKET_SIZE_BOUND ? max : VOUCH_PACKET_SIZE_BOUND;
+}
+
+/* Of what is asked for Linux makes the double (socket(7)); where that is not so, the second try
+ * does it. */
+size_t socket_raise_packet_max(int fd, size_t size) {
+    size_t wanted =
+        (size < VOUCH_PACKET_SIZE_BOUND ? size : VOUCH_PACKET_SIZE_BOUND) + PACKET_OVERHEAD;
+    size_t max = socket_packet_max(fd);
+    for (size_t divisor = 2; divisor > 0 && max + PACKET_OVERHEAD < wanted; divisor--) {
+        int value = (int)((wanted + 1) / divisor);
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &value, sizeof(value));
+        max = socket_packet_max(fd);
+    }
+    return max;
 }

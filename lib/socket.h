@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Connecting without waiting, for dialling and for seeing whether a server is live. */
+/* Connecting without waiting, for dialling and for seeing whether a server is live; how large
+ * packets can be. */
 #ifndef VOUCH_LIB_SOCKET_H
 #define VOUCH_LIB_SOCKET_H
 
@@ -9,6 +10,13 @@
  * server's backlog is full, nothing has happened (Linux); -EINPROGRESS: poll for POLLOUT, then ask
  * socket_error. */
 int socket_connect_now(int fd, const struct address_sockaddr *to) VOUCH_MUST_CHECK;
+
+/* The most bytes that one packet or datagram sent from here can have: on Linux exactly, elsewhere
+ * about. */
+size_t socket_packet_max(int fd);
+
+/* Raises that to `size`, as far as the system allows; returns what it is then. */
+size_t socket_raise_packet_max(int fd, size_t size) VOUCH_MUST_CHECK;
 
 int socket_error(int fd); /* takes SO_ERROR: 0 or negative errno */
 

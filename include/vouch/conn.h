@@ -96,6 +96,10 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_conn_writev(struct vouch_conn *conn,
 
 /* ---- packets: -EOPNOTSUPP on a connection of bytes ---- */
 
+/* Larger packets, and datagrams, are never sent, however large SO_SNDBUF is: Linux wants nearly all
+ * of one in one piece of its memory, and has none above 4 MiB. */
+#define VOUCH_PACKET_SIZE_BOUND ((size_t)4 << 20)
+
 /* A packet that was received. */
 struct vouch_packet {
     size_t size;   /* of the packet, which may be more than the buffer has room for */
@@ -131,7 +135,7 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_conn_try_recv_packet(struct vouch_conn *con
                                                           struct vouch_packet *ret_packet);
 
 /* The largest packet that can be sent now, in bytes: on Linux exactly (the sender's SO_SNDBUF less
- * 32), elsewhere about. 0 on a connection of bytes. Any thread; does not block. */
+ * 32, at most VOUCH_PACKET_SIZE_BOUND), elsewhere about. 0 on a connection of bytes. Any thread; does not block. */
 VOUCH_API size_t vouch_conn_get_packet_max(const struct vouch_conn *conn);
 
 /* Raises that so that packets of `size` bytes can be sent, as far as the system allows

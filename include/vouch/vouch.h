@@ -7,6 +7,7 @@
 #include <vouch/client.h>
 #include <vouch/common.h>
 #include <vouch/conn.h>
+#include <vouch/datagram.h>
 #include <vouch/dial.h>
 #include <vouch/dialect.h>
 #include <vouch/error.h>
