@@ -181,7 +181,7 @@ int janus_call_start(struct vouch_janus *janus, const struct janus_start *start,
  * 0, NULL: vouch_janus_strerror. */
 void janus_complete(struct vouch_janus *janus, struct janus_call *call, int result,
                     struct janus_message *message, const char *text);
-/* Those of a session or a handle, or with both NULL all. */
+/* Those of a session or a handle, but for the one that asks for its end; with both NULL all. */
 void janus_complete_all(struct vouch_janus *janus, const struct vouch_janus_session *session,
                         const struct vouch_janus_handle *handle, int result, const char *text);
 struct janus_call *janus_call_find(struct vouch_janus *janus, const char *transaction);

@@ -196,9 +196,15 @@ void janus_complete(struct vouch_janus *janus, struct janus_call *call, int resu
     }
 }
 
+/* What the gateway was asked to end is often gone before it says so: that answer is still waited
+ * for. */
 static bool is_of(const struct janus_call *call, const struct vouch_janus_session *session,
                   const struct vouch_janus_handle *handle) {
-    return (!session || call->session == session) && (!handle || call->handle == handle);
+    if (handle)
+        return call->handle == handle && call->verb != VOUCH_JANUS_DO_DETACH;
+    if (session)
+        return call->session == session && call->verb != VOUCH_JANUS_DO_DESTROY;
+    return true;
 }
 
 /* Ending one may end others (spread), so it begins anew after each. */

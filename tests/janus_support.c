@@ -360,19 +360,15 @@ static bool born_dead(void) {
     return strstr(log_end(), "thread ended") != NULL;
 }
 
-static int try_client(const char *address, const struct vouch_janus_options *options,
-                      struct vouch_janus **ret_janus, struct vouch_error *ret_error) {
-    struct vouch_janus_options set = {VOUCH_OPTIONS(set)};
-    if (options)
-        set = *options;
-    set.retries = 20;
-    set.retry_pause = VOUCH_MILLISECONDS(20);
-    int result = vouch_janus_connect(&address, 1, &set, ret_janus, ret_error);
+static int try_out(const char *address, struct vouch_error *ret_error) {
+    const struct vouch_janus_options set = {VOUCH_OPTIONS(set), .retries = 20,
+                                            .retry_pause = VOUCH_MILLISECONDS(20)};
+    struct vouch_janus *janus;
+    int result = vouch_janus_connect(&address, 1, &set, &janus, ret_error);
     if (result < 0)
         return result;
-    result = vouch_janus_ping(*ret_janus, NULL, ret_error);
-    if (result != 0)
-        vouch_janus_free(*ret_janus);
+    result = vouch_janus_ping(janus, NULL, ret_error);
+    vouch_janus_free(janus);
     return result;
 }
 
@@ -381,12 +377,13 @@ struct vouch_janus *janus_real_client(const char *address,
     int64_t give_up = vouch_deadline_in(JANUS_PATIENCE);
     struct vouch_janus *janus;
     struct vouch_error error = {.code = 0};
-    while (try_client(address, options, &janus, &error) != 0) {
+    while (try_out(address, &error) != 0) {
         cr_assert_lt(vouch_now(), give_up, "%s; the gateway: %s", error.message, log_end());
         if (born_dead()) {
             janus_real_stop(started);
             janus_real_restart(started);
         }
     }
+    cr_assert_eq(vouch_janus_connect(&address, 1, options, &janus, &error), 0, "%s", error.message);
     return janus;
 }
