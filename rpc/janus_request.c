@@ -84,9 +84,18 @@ static int add_id(cJSON *tree, const char *name, uint64_t id) {
     return id ? vouch_json_add_uint64(tree, name, id) : 0;
 }
 
-/* The tree is only printed and then deleted; what is referred to is not touched. */
+/* Arrays and objects are referred to: the tree is only printed and then deleted. (Not with
+ * cJSON_AddItemReferenceToObject, which loses the reference when memory is short.) */
 static int add_tree(cJSON *tree, const char *name, const cJSON *value) {
-    return !value || cJSON_AddItemReferenceToObject(tree, name, (cJSON *)value) ? 0 : -ENOMEM;
+    if (!value)
+        return 0;
+    cJSON *item = cJSON_IsObject(value)  ? cJSON_CreateObjectReference(value->child)
+                  : cJSON_IsArray(value) ? cJSON_CreateArrayReference(value->child)
+                                         : cJSON_Duplicate(value, true);
+    if (item && cJSON_AddItemToObject(tree, name, item))
+        return 0;
+    cJSON_Delete(item);
+    return -ENOMEM;
 }
 
 static int add_candidate(cJSON *tree, const cJSON *candidate) {
