@@ -139,6 +139,8 @@ static void take_out(struct vouch_janus *janus, struct janus_call *call) {
     *call->back = call->next;
     if (call->next)
         call->next->back = call->back;
+    if (!janus->pending)
+        janus->next_deadline = VOUCH_FOREVER;
 }
 
 void janus_call_free(struct vouch_janus *janus, struct janus_call *call) {

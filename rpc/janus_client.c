@@ -223,7 +223,8 @@ void janus_drop_link(struct vouch_janus *janus) {
 static void opened(struct vouch_janus *janus) {
     janus->phase = JANUS_OPEN;
     janus->opened_result = 0;
-    janus_due_push(janus, &janus->opened, JANUS_DUE_OPEN);
+    if (janus->on_open)
+        janus_due_push(janus, &janus->opened, JANUS_DUE_OPEN);
     janus_flush(janus);
 }
 
@@ -322,12 +323,12 @@ void janus_end(struct vouch_janus *janus, int result, const char *format, ...) {
     janus->link_done = true;
     janus_drop_output(janus);
     janus_complete_all(janus, NULL, NULL, result, janus->failure.message);
-    if (!was_open) {
+    if (!was_open)
         janus->opened_result = result;
+    if (!was_open && janus->on_open)
         janus_due_push(janus, &janus->opened, JANUS_DUE_OPEN);
-    } else {
+    if (was_open && janus->options.on_end)
         janus_due_push(janus, &janus->ended, JANUS_DUE_END);
-    }
     for (struct janus_sleeper *s = janus->sleepers; s; s = s->next)
         janus_wake_sleeper(s);
     janus_wake_driver(janus);

@@ -227,8 +227,6 @@ static int deliver_state(struct vouch_janus *janus, bool opened) {
         opened ? janus->on_open : janus->options.on_end;
     void *context = opened ? janus->open_context : janus->options.context;
     const struct vouch_error failure = janus->failure;
-    if (!callback)
-        return 0;
     pthread_mutex_unlock(&janus->lock);
     callback(context, opened ? janus->opened_result : failure.code, &failure);
     pthread_mutex_lock(&janus->lock);
