@@ -137,7 +137,8 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_CLIENT_CLOSED:
     case LWS_CALLBACK_WSI_DESTROY:
         l->wsi = NULL;
-        (void)fail(l, -ECONNRESET, "the gateway has closed the connection");
+        (void)fail(l, l->open ? -ECONNRESET : -ECONNREFUSED,
+                   "the gateway has closed the connection");
         return 0;
     default:
         return 0;
