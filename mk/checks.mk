@@ -10,6 +10,8 @@ export MAKE BUILD
 deps:
 	@tools/deps build test
 	@tools/deps --optional loops
+	@tools/deps --optional websockets
+	@tools/deps --optional janus
 
 test: deps
 	@+tools/check test
@@ -25,6 +27,7 @@ valgrind: deps
 demo:
 	@tools/deps build
 	@tools/deps --optional typed
+	@tools/deps --optional websockets
 	@+$(SUB) demos examples
 	@demo/run $(OUT)/demo
 
