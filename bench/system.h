@@ -37,7 +37,8 @@ struct bench_case {
     char address[256]; /* a path, or "" */
     enum bench_kind kind;
     enum bench_mode mode;
-    bool sndbuf; /* send buffers of BENCH_LARGE_BUFFER bytes */
+    bool packets; /* over SOCK_SEQPACKET */
+    bool sndbuf;  /* send buffers of BENCH_LARGE_BUFFER bytes */
     size_t size;
     unsigned callers;     /* threads */
     unsigned connections; /* caller i uses i, i + callers, … modulo connections */

@@ -54,6 +54,7 @@ static const char usage[] =
     "  --codec NAME          bytes, json or proto; bytes\n"
     "  --polling MODE        adaptive, off or always; adaptive\n"
     "  --budget MICROSECONDS longest poll\n"
+    "  --packets             over SOCK_SEQPACKET instead of a stream\n"
     "  --pin CLIENT,SERVER   processors to run on\n"
     "  --serve ADDRESS       only serve, until killed\n"
     "  --connect ADDRESS     only call a vouch-bench --serve\n"
@@ -137,7 +138,7 @@ static const char *read_address(const char *option, const char *text) {
 }
 
 enum { SIZE = 256, CALLERS, CONNECTIONS, IN_FLIGHT, COUNT, DURATION, CODEC, POLLING };
-enum { BUDGET = 300, PIN, SERVE, CONNECT, JSON, VERSION, HELP };
+enum { BUDGET = 300, PACKETS, PIN, SERVE, CONNECT, JSON, VERSION, HELP };
 
 static const struct option options[] = {{"size", required_argument, NULL, SIZE},
                                         {"callers", required_argument, NULL, CALLERS},
@@ -148,6 +149,7 @@ static const struct option options[] = {{"size", required_argument, NULL, SIZE},
                                         {"codec", required_argument, NULL, CODEC},
                                         {"polling", required_argument, NULL, POLLING},
                                         {"budget", required_argument, NULL, BUDGET},
+                                        {"packets", no_argument, NULL, PACKETS},
                                         {"pin", required_argument, NULL, PIN},
                                         {"serve", required_argument, NULL, SERVE},
                                         {"connect", required_argument, NULL, CONNECT},
@@ -185,6 +187,8 @@ static void read_how(struct settings *settings, int option) {
             read_number("--budget", optarg, 1, VOUCH_POLLING_BUDGET_BOUND / 1000,
                         "microseconds, from 1 to 10000") *
             1000;
+    else if (option == PACKETS)
+        settings->what.packets = true;
     else if (option == PIN)
         read_pins(settings, optarg);
     else if (option == SERVE)
@@ -296,8 +300,8 @@ static double microseconds(double nanoseconds) {
 static void print_text(const struct settings *settings, const struct bench_report *report) {
     const struct bench_case *what = &settings->what;
     double calls = (double)report->calls;
-    printf("%llu calls of %zu bytes, %s, ", (unsigned long long)report->calls, what->size,
-           settings->codec);
+    printf("%llu calls of %zu bytes, %s%s, ", (unsigned long long)report->calls, what->size,
+           settings->codec, what->packets ? " in packets" : "");
     if (what->in_flight > 0)
         printf("%u in flight\n", what->in_flight);
     else
@@ -320,10 +324,10 @@ static void print_json(const struct settings *settings, const struct bench_repor
     static const char *const modes[] = {"adaptive", "blocking", "polling"};
     const struct bench_case *what = &settings->what;
     double calls = (double)report->calls;
-    printf("{\"system\": \"vouch-%s\", \"mode\": \"%s\", \"size\": %zu, \"callers\": %u, "
-           "\"connections\": %u, \"in_flight\": %u, \"calls\": %llu, ",
-           settings->codec, modes[what->mode], what->size, what->callers, what->connections,
-           what->in_flight, (unsigned long long)report->calls);
+    printf("{\"system\": \"vouch-%s\", \"mode\": \"%s\", \"packets\": %s, \"size\": %zu, "
+           "\"callers\": %u, \"connections\": %u, \"in_flight\": %u, \"calls\": %llu, ",
+           settings->codec, modes[what->mode], what->packets ? "true" : "false", what->size,
+           what->callers, what->connections, what->in_flight, (unsigned long long)report->calls);
     printf("\"min_us\": %.3f, \"mean_us\": %.3f, \"p50_us\": %.3f, \"p99_us\": %.3f, "
            "\"p999_us\": %.3f, \"max_us\": %.3f, ",
            microseconds(report->min), microseconds(report->mean), microseconds(report->p50),

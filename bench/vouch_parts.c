@@ -40,7 +40,9 @@ struct vouch_server *parts_server(const struct bench_case *what) {
 }
 
 struct vouch_listen_options parts_listen_options(const struct bench_case *what) {
-    struct vouch_listen_options options = {VOUCH_OPTIONS(options), .backlog = 4096};
+    struct vouch_listen_options options = {VOUCH_OPTIONS(options), .backlog = 4096,
+                                           .link = what->packets ? VOUCH_LINK_SEQPACKET
+                                                                 : VOUCH_LINK_STREAM};
     if (what->connections >= 200) {
         options.max_connections = what->connections + 64;
         options.max_connections_per_uid = what->connections + 64;
@@ -67,11 +69,13 @@ struct parts *parts_open(const struct bench_case *what) {
                                            .call_timeout = VOUCH_SECONDS(120),
                                            .polling = polling_of(what),
                                            .polling_budget = what->budget};
+    struct vouch_dial_options dial = {
+        VOUCH_OPTIONS(dial), .link = what->packets ? VOUCH_LINK_SEQPACKET : VOUCH_LINK_STREAM};
     struct vouch_error error;
     parts->what = what;
     parts->turns = bench_alloc(what->callers * sizeof(*parts->turns));
     for (unsigned i = 0; i < what->connections; i++)
-        parts_need(vouch_client_dial(what->address, NULL, &options, &parts->clients[i], &error),
+        parts_need(vouch_client_dial(what->address, &dial, &options, &parts->clients[i], &error),
                    &error);
     return parts;
 }

@@ -18,6 +18,7 @@
 #include "lib/clock.h"
 #include "lib/conn.h"
 #include "lib/identity.h"
+#include "lib/tcp.h"
 
 static void put_off(struct vouch_listener *listener, int64_t now) {
     int64_t gap = listener->retry_gap ? 2 * listener->retry_gap : LISTENER_RETRY_MIN;
@@ -72,7 +73,8 @@ static uint64_t *find_place(struct vouch_listener *listener, const struct vouch_
                             struct admission_share **ret_share) {
     struct vouch_listener_stats *stats = &listener->stats;
     struct vouch_decision decision;
-    if (!vouch_policy_check(&listener->policy, identity, &decision))
+    if (listener->link != VOUCH_LINK_TCP &&
+        !vouch_policy_check(&listener->policy, identity, &decision))
         return decision.reason == VOUCH_REASON_UID_UNKNOWN ? &stats->refused_unknown
                                                            : &stats->refused_policy;
     switch (admission_admit(listener->admission, identity->uid, ret_share)) {
@@ -87,11 +89,22 @@ static uint64_t *find_place(struct vouch_listener *listener, const struct vouch_
     }
 }
 
+/* By TCP there is nothing to read and nothing for a policy to decide by: who listens so has chosen
+ * that. */
+static int read_peer(const struct vouch_listener *listener, int fd,
+                     const struct vouch_identity **ret_identity) {
+    if (listener->link != VOUCH_LINK_TCP)
+        return identity_read_peer(fd, fd < listener->pidfd_below, listener->allocator,
+                                  ret_identity);
+    tcp_no_delay(fd);
+    return tcp_unknown_peer(listener->allocator, ret_identity);
+}
+
 /* Makes a connection of `fd`, or returns the counter of why not. */
 static uint64_t *admit(struct vouch_listener *listener, int fd, struct vouch_conn **ret_conn) {
     struct vouch_listener_stats *stats = &listener->stats;
     const struct vouch_identity *identity;
-    int r = identity_read_peer(fd, fd < listener->pidfd_below, listener->allocator, &identity);
+    int r = read_peer(listener, fd, &identity);
     if (r < 0)
         return r == -ENOMEM ? &stats->shed : &stats->refused_unknown;
     struct admission_share *share;

@@ -123,8 +123,8 @@ static size_t head_of(uint64_t length) {
     return length > VOUCH_CHUNK_HEAD_MAX ? VOUCH_CHUNK_HEAD_MAX : (size_t)length;
 }
 
-static int look_for_length(const struct vouch_chunk_decoder *decoder,
-                           struct chunk_frame *ret_frame) {
+static inline int look_for_length(const struct vouch_chunk_decoder *decoder,
+                                  struct chunk_frame *ret_frame) {
     int header = vouch_chunk_decode_header(decoder->buffer->data + decoder->begin,
                                            decoder_held(decoder), &ret_frame->length);
     if (header <= 0)
@@ -163,16 +163,13 @@ static int look_for_packet(const struct vouch_chunk_decoder *decoder,
 }
 
 /* 0 or the error that this frame is. */
-static int decoder_look(const struct vouch_chunk_decoder *decoder, struct chunk_frame *ret_frame) {
+static inline int decoder_look(const struct vouch_chunk_decoder *decoder,
+                               struct chunk_frame *ret_frame) {
     *ret_frame = (struct chunk_frame){0};
-    switch (decoder->framing) {
-    case CHUNK_LINES:
-        return look_for_line(decoder, ret_frame);
-    case CHUNK_PACKETS:
-        return look_for_packet(decoder, ret_frame);
-    default:
+    if (decoder->framing == CHUNK_LENGTHS)
         return look_for_length(decoder, ret_frame);
-    }
+    return decoder->framing == CHUNK_LINES ? look_for_line(decoder, ret_frame)
+                                           : look_for_packet(decoder, ret_frame);
 }
 
 static void decoder_drop_buffer(struct vouch_chunk_decoder *decoder) {
@@ -257,13 +254,15 @@ int vouch_chunk_decoder_space(struct vouch_chunk_decoder *decoder, uint8_t **ret
 
 static void decoder_skip_line(struct vouch_chunk_decoder *decoder) {
     size_t held = decoder_held(decoder);
-    const uint8_t *rest = decoder->buffer ? decoder->buffer->data + decoder->begin : NULL;
-    const uint8_t *end = held > 0 ? memchr(rest, '\n', held) : NULL;
-    size_t now = end ? (size_t)(end - rest) + 1 : held;
-    decoder->begin += now;
+    if (held == 0)
+        return;
+    const uint8_t *rest = decoder->buffer->data + decoder->begin;
+    const uint8_t *end = memchr(rest, '\n', held);
+    size_t now = end ? (size_t)(end - rest) : held;
+    decoder->begin += end ? now + 1 : now;
     decoder->skipped += now;
     decoder->skip_line = !end;
-    if (!end && decoder->skipped > decoder->drain_max)
+    if (decoder->skipped > decoder->drain_max) /* however it was cut */
         decoder->error = -EMSGSIZE;
 }
 

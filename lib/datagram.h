@@ -97,6 +97,9 @@ bool datagram_is_full(int error);        /* whether this errno of a send means n
 int datagram_autobind(int fd) VOUCH_MUST_CHECK; /* 0 or negative errno */
 /* The sender of a message, as recvmsg has left it; nothing is known where it does not say. */
 void datagram_read_sender(struct msghdr *message, struct vouch_identity *ret_sender);
+/* Whether nothing more can come, though it is not us who have closed: somebody with a copy of the
+ * descriptor may have shut it down. It polls readable then. */
+bool datagram_is_ended(int fd);
 /* A socket connected to `to`, or a negative errno. */
 int datagram_open_helper(const struct address_sockaddr *to) VOUCH_MUST_CHECK;
 /* A descriptor that is readable when one that it watches is ready; -ENOTSUP where there is no such

@@ -195,6 +195,12 @@ static int received(struct vouch_datagram *datagram, size_t size, size_t room,
     return -EMSGSIZE;
 }
 
+static int nothing_taken(const struct vouch_datagram *datagram, int error) {
+    if (error != EAGAIN && error != EWOULDBLOCK)
+        return -error;
+    return datagram_is_ended(datagram->fd) ? -ESHUTDOWN : -EAGAIN;
+}
+
 /* One message: 0, -EMSGSIZE; 1: it was dropped; -EAGAIN, other errors. */
 static int take(struct vouch_datagram *datagram, void *buffer, size_t size,
                 struct vouch_datagram_message *ret_message) {
@@ -214,8 +220,7 @@ static int take(struct vouch_datagram *datagram, void *buffer, size_t size,
     if (datagram_is_closed(datagram))
         return -ESHUTDOWN;
     if (taken < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? -EAGAIN : -errno;
-    /* Somebody with a copy of the descriptor has shut it down. */
+        return nothing_taken(datagram, errno);
     if (taken == 0 && datagram->marks && !os_packet_is_marked(&message))
         return -ESHUTDOWN;
     struct vouch_identity sender;

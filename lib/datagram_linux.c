@@ -7,6 +7,7 @@
 #include "lib/datagram.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -41,6 +42,11 @@ void datagram_read_sender(struct msghdr *message, struct vouch_identity *ret_sen
         ret_sender->pid = credentials.pid;
         ret_sender->uid_unmapped = credentials.uid == os_overflow_uid();
     }
+}
+
+bool datagram_is_ended(int fd) {
+    struct pollfd entry = {.fd = fd, .events = POLLRDHUP};
+    return poll(&entry, 1, 0) > 0 && entry.revents & (POLLRDHUP | POLLHUP);
 }
 
 int datagram_open_helper(const struct address_sockaddr *to) {

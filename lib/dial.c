@@ -112,24 +112,12 @@ static void pause_until(int64_t when) {
     }
 }
 
-/* For systems on which a UNIX socket's connect(2) may be under way: 0, -ETIMEDOUT, or what became
- * of it. */
-static int wait_connected(int fd, int64_t deadline) {
-    for (;;) {
-        struct pollfd ready = {.fd = fd, .events = POLLOUT};
-        int64_t now = vouch_now();
-        if (poll(&ready, 1, clock_poll_timeout(now, deadline)) > 0)
-            return socket_error(fd);
-        if (now >= deadline)
-            return -ETIMEDOUT;
-    }
-}
-
+/* On some systems a UNIX socket's connect(2) may be under way too. */
 static int connect_until(int fd, const struct address_sockaddr *to, int64_t deadline) {
     for (int64_t gap = RETRY_MIN;; gap = 2 * gap < RETRY_MAX ? 2 * gap : RETRY_MAX) {
         int r = socket_connect_now(fd, to);
         if (r == -EINPROGRESS)
-            return wait_connected(fd, deadline);
+            return socket_wait_connected(fd, deadline);
         if (r != -EAGAIN)
             return r;
         int64_t now = vouch_now();

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#include <vouch/tcp.h>
 
 #include "lib/error.h"
 #include "lib/mem.h"
@@ -19,7 +20,6 @@
 #include "lib/sockfile.h"
 
 #define MODE_DEFAULT 0600
-#define BACKLOG_DEFAULT 512
 
 bool listener_forked(const struct vouch_listener *listener) {
     return listener->epoch != os_process_epoch();
@@ -42,7 +42,7 @@ static int read_options(const struct vouch_listen_options *given,
     if (!options.mode)
         options.mode = MODE_DEFAULT;
     if (!options.backlog)
-        options.backlog = BACKLOG_DEFAULT;
+        options.backlog = LISTENER_BACKLOG_DEFAULT;
     if (options.mode & ~(mode_t)0777)
         return error_set(error, -EINVAL, "mode %#o of a socket: at most 0777 is possible",
                          (unsigned)options.mode);
@@ -78,8 +78,8 @@ static int fill(struct vouch_listener *listener, const char *address,
     return r;
 }
 
-static int listener_new(const char *address, const struct vouch_listen_options *options,
-                        struct vouch_listener **ret_listener, struct vouch_error *error) {
+int listener_new(const char *address, const struct vouch_listen_options *options,
+                 struct vouch_listener **ret_listener, struct vouch_error *error) {
     struct vouch_listener *listener = mem_zalloc(options->allocator, sizeof(*listener));
     if (!listener)
         return error_set(error, -ENOMEM, "making a listener: %s", vouch_strerror(-ENOMEM));
@@ -234,6 +234,27 @@ static void end(struct vouch_listener *listener) {
         shutdown(listener->fd, SHUT_RDWR);
     close_fds(listener);
     os_wake_raise(&listener->wake);
+}
+
+/* Closed, but for the descriptor, which goes on. */
+static int take_fd(struct vouch_listener *listener) {
+    if (listener->link != VOUCH_LINK_TCP)
+        return -EOPNOTSUPP;
+    int fd = atomic_exchange(&listener->fd, -1);
+    if (fd < 0)
+        return -ESHUTDOWN;
+    close_fds(listener);
+    os_wake_raise(&listener->wake);
+    return fd;
+}
+
+int vouch_listener_take_fd(struct vouch_listener *listener) {
+    if (listener_forked(listener))
+        return -ECHILD;
+    pthread_mutex_lock(&listener->lock);
+    int fd = take_fd(listener);
+    pthread_mutex_unlock(&listener->lock);
+    return fd;
 }
 
 void vouch_listener_close(struct vouch_listener *listener) {

@@ -48,6 +48,13 @@ struct vouch_listener {
     struct vouch_listener_stats stats;
 };
 
+#define LISTENER_BACKLOG_DEFAULT 512
+
+/* All of a listener but its socket. `options` are those of the caller with their defaults; `link`
+ * is believed. 0, or a negative code with its message. */
+int listener_new(const char *address, const struct vouch_listen_options *options,
+                 struct vouch_listener **ret_listener, struct vouch_error *error) VOUCH_MUST_CHECK;
+
 /* Takes the next connection that policy and limits admit, without waiting. 1: `*ret_conn`. 0: none
  * now; `*ret_retry_at`, always set then, is 0 or the time before which it is useless to ask again.
  * After LISTENER_BURST refusals it is 0 too, though more may be waiting. -ESHUTDOWN, -ECHILD;

@@ -48,6 +48,10 @@ extern const bool os_marks_packets;
 int os_mark_packets(int fd);
 bool os_packet_is_marked(struct msghdr *message); /* as recvmsg has left it */
 
+/* Lets others bind the port of this TCP socket too, and the kernel share the clients out: 0 or
+ * negative errno; -ENOTSUP where there is no such thing. */
+int os_share_port(int fd);
+
 /* Refuse descriptors from the peer in the kernel (SO_PASSRIGHTS = 0, Linux 6.16). Best effort. */
 void os_refuse_descriptors(int fd);
 

@@ -70,6 +70,11 @@ bool os_packet_is_marked(struct msghdr *message) {
     return false;
 }
 
+int os_share_port(int fd) {
+    int on = 1;
+    return os_result(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)));
+}
+
 void os_refuse_descriptors(int fd) {
     int off = 0;
     (void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));

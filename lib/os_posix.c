@@ -104,6 +104,19 @@ bool os_packet_is_marked(struct msghdr *message) {
     return false;
 }
 
+/* FreeBSD's SO_REUSEPORT is older and gives all clients to one socket. */
+int os_share_port(int fd) {
+    int on = 1;
+#if defined(SO_REUSEPORT_LB)
+    return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT_LB, &on, sizeof(on)) < 0 ? -errno : 0;
+#elif defined(SO_REUSEPORT)
+    return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ? -errno : 0;
+#else
+    (void)fd, (void)on;
+    return -ENOTSUP;
+#endif
+}
+
 void os_refuse_descriptors(int fd) {
     (void)fd;
 }

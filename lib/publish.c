@@ -290,14 +290,25 @@ static int dress_in_place(const struct publisher *publisher, const struct sockfi
     return 0;
 }
 
+/* For what could not be looked at any closer. */
+static void remove_unseen(const struct publisher *publisher) {
+    struct stat status;
+    const char *name = publisher->address->name;
+    if (fstatat(publisher->directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+        S_ISSOCK(status.st_mode) && status.st_uid == geteuid())
+        unlinkat(publisher->directory, name, 0);
+}
+
 static int settle_in_place(const struct publisher *publisher, struct publication *publication) {
     struct sockfile file;
     int r = sockfile_open(publisher->directory, publisher->address->name, publisher->address->text,
                           &file);
     if (r == -ENOENT) /* the path led elsewhere than the directory that was looked at */
-        r = VOUCH_E_FILE_SWAPPED;
-    if (r < 0)
+        return fail(publisher, VOUCH_E_FILE_SWAPPED, "looking at the new socket");
+    if (r < 0) {
+        remove_unseen(publisher);
         return fail(publisher, r, "looking at the new socket");
+    }
     r = dress_in_place(publisher, &file);
     if (r < 0 && sockfile_unchanged(&file) && S_ISSOCK(file.status.st_mode))
         unlinkat(publisher->directory, publisher->address->name, 0);

@@ -3,20 +3,38 @@
 #include "lib/socket.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <vouch/conn.h>
+
+#include "lib/clock.h"
 
 #define PACKET_OVERHEAD 32 /* of SO_SNDBUF, net/unix/af_unix.c */
 
 /* After EINTR the attempt is either forgotten (Linux) or goes on (POSIX). Asking again tells: the
  * second answer is then one of EALREADY and EISCONN. */
-int socket_connect_now(int fd, const struct address_sockaddr *to) {
+int socket_connect_address(int fd, const struct sockaddr *to, socklen_t length) {
     for (;;) {
-        if (connect(fd, (const struct sockaddr *)&to->un, to->length) == 0 || errno == EISCONN)
+        if (connect(fd, to, length) == 0 || errno == EISCONN)
             return 0;
         if (errno == EALREADY)
             return -EINPROGRESS;
         if (errno != EINTR)
             return -errno;
+    }
+}
+
+int socket_connect_now(int fd, const struct address_sockaddr *to) {
+    return socket_connect_address(fd, (const struct sockaddr *)&to->un, to->length);
+}
+
+int socket_wait_connected(int fd, int64_t deadline) {
+    for (;;) {
+        struct pollfd ready = {.fd = fd, .events = POLLOUT};
+        int64_t now = vouch_now();
+        if (poll(&ready, 1, clock_poll_timeout(now, deadline)) > 0)
+            return socket_error(fd);
+        if (now >= deadline)
+            return -ETIMEDOUT;
     }
 }
 

@@ -10,6 +10,10 @@
  * server's backlog is full, nothing has happened (Linux); -EINPROGRESS: poll for POLLOUT, then ask
  * socket_error. */
 int socket_connect_now(int fd, const struct address_sockaddr *to) VOUCH_MUST_CHECK;
+int socket_connect_address(int fd, const struct sockaddr *to, socklen_t length) VOUCH_MUST_CHECK;
+
+/* After -EINPROGRESS: 0, -ETIMEDOUT, or what became of it. */
+int socket_wait_connected(int fd, int64_t deadline) VOUCH_MUST_CHECK;
 
 /* The most bytes that one packet or datagram sent from here can have: on Linux exactly, elsewhere
  * about. */

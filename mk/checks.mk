@@ -10,6 +10,7 @@ export MAKE BUILD
 deps:
 	@tools/deps build test
 	@tools/deps --optional loops
+	@tools/deps --optional node
 	@tools/deps --optional websockets
 	@tools/deps --optional janus
 

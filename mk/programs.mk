@@ -41,6 +41,7 @@ LOOPS := libevent libuv
 libevent_DEBIAN := libevent-dev
 libuv_DEBIAN := libuv1-dev
 json_DEBIAN := libcjson-dev
+pixl_DEBIAN := libcjson-dev libpcre2-dev
 proto_DEBIAN := libprotobuf-c-dev protobuf-c-compiler
 janus_DEBIAN := libcjson-dev
 LOOPS_KNOWN := $(foreach n,$(LOOPS),$(if $(wildcard examples/loop_$(n).c),$(shell pkg-config --exists $(n) 2>/dev/null && echo $(n))))
@@ -80,8 +81,10 @@ comma := ,
 
 # Unit tests see the internals: they are linked with the objects, not with the library.
 RUNNERS := tests/plain_runner.c tests/criterion_timeout.c
-TEST_HELPERS := $(filter-out tests/test_%.c tests/suite_%.c $(RUNNERS),$(wildcard tests/*.c))
-TEST_SOURCES := $(sort $(call for_platform,$(wildcard tests/test_*.c tests/suite_*.c))) $(TEST_HELPERS)
+# Those of libvouch-pixl are left out with it; cJSON and protobuf-c the other tests need, too.
+TESTS_LEFT_OUT := $(if $(filter pixl,$(TYPED)),,$(wildcard tests/*pixl*.c))
+TEST_HELPERS := $(filter-out tests/test_%.c tests/suite_%.c $(RUNNERS) $(TESTS_LEFT_OUT),$(wildcard tests/*.c))
+TEST_SOURCES := $(filter-out $(TESTS_LEFT_OUT),$(sort $(call for_platform,$(wildcard tests/test_*.c tests/suite_*.c)))) $(TEST_HELPERS)
 
 # System calls that fail on command (tests/faults.h) take the GNU linker's --wrap.
 ifeq ($(UNAME),Linux)
@@ -91,7 +94,7 @@ TEST_LDFLAGS := $(WRAPS:%=-Wl,--wrap=%) -Wl,--wrap=protobuf_c_message_pack
 TEST_LDFLAGS += $(if $(filter portable,$(PLATFORM)),-Wl$(comma)--no-as-needed)
 else
 FAULT_SOURCES := $(addprefix tests/,suite_faults.c suite_syscalls.c suite_allocations.c suite_short_io.c suite_errno.c \
-    suite_oom.c faults.c) $(wildcard tests/scenarios*.c)
+    suite_oom.c suite_pixl_oom.c faults.c) $(wildcard tests/scenarios*.c)
 TEST_SOURCES := $(filter-out $(FAULT_SOURCES),$(TEST_SOURCES))
 endif
 
@@ -109,7 +112,8 @@ TESTS_BINARY := $(OUT)/tests/vouch-tests
 TEST_OBJ := $(OBJ)
 endif
 TEST_CPPFLAGS += $(V_TESTFLAGS) -I$(GEN) -I$(GEN)/proto
-TEST_LIBS += -lprotobuf-c -lcjson $(JANUS_WEBSOCKETS:lib%=-l%)
+TEST_LIBS += -lprotobuf-c -lcjson $(if $(filter pixl,$(TYPED)),$(pixl_LIBS)) \
+    $(if $(filter janus,$(TYPED)),$(janus_LIBS))
 TEST_SOURCES += $(RUNNER_SOURCE)
 TEST_OBJECTS := $(TEST_SOURCES:%.c=$(TEST_OBJ)/%.o)
 
@@ -136,6 +140,17 @@ $(TEST_OBJ)/tests/plugins/%.o: tests/plugins/%.c $(OBJ)/flags
 $(TEST_PLUGINS): $(OUT)/tests/plugins/%: $(TEST_OBJ)/tests/plugins/%.o $(STATIC_LIB)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+# Programs for those of Node.js to talk to: the public interface only.
+NODE_TESTS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/node/*.c))
+.PHONY: node-tests
+node-tests: $(NODE_TESTS)
+$(NODE_TESTS): $(OUT)/tests/node/%: $(OBJ)/tests/node/%.o $(TYPED_STATIC) $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(TYPED_LIBS) $(LIBS)
+$(NODE_TESTS:$(OUT)/%=$(OBJ)/%.o): $(OBJ)/%.o: %.c $(OBJ)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(WARNINGS) -MMD -MP -c $< -o $@
 
 # Tests that fail, to see that it is noticed.
 SELFTEST := $(OUT)/selftest/$(RUNNER)

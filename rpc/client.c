@@ -19,12 +19,15 @@
 #define OUTPUT_MAX_DEFAULT ((size_t)4 * 1024 * 1024)
 #define RECONNECT_MIN_DEFAULT VOUCH_MILLISECONDS(10)
 #define RECONNECT_MAX_DEFAULT VOUCH_SECONDS(1)
+/* An attempt that nobody waits for. */
+#define AT_ONCE VOUCH_MILLISECONDS(1)
 
 static bool options_valid(const struct vouch_client_options *o) {
     return o->max_request <= VOUCH_CHUNK_SIZE_BOUND && o->max_reply <= VOUCH_CHUNK_SIZE_BOUND &&
            o->max_calls <= VOUCH_CLIENT_CALLS_BOUND && o->call_timeout >= 0 &&
            o->frame_timeout >= 0 && o->stall_timeout >= 0 && o->reconnect_min >= 0 &&
-           o->reconnect_max >= 0 && o->interceptor_count <= CLIENT_INTERCEPTORS_MAX &&
+           o->reconnect_max >= 0 && o->reconnect_after >= 0 &&
+           o->interceptor_count <= CLIENT_INTERCEPTORS_MAX &&
            (o->interceptor_count == 0 || o->interceptors) &&
            polling_options_valid(o->polling, o->polling_budget);
 }
@@ -53,6 +56,7 @@ static int take_options(struct vouch_client *client, const struct vouch_client_o
     client->reconnect_max = options_time(o->reconnect_max, RECONNECT_MAX_DEFAULT);
     if (client->reconnect_max < client->reconnect_min)
         client->reconnect_max = client->reconnect_min;
+    client->retry_after = o->reconnect_after;
     client->on_notice = o->on_notice;
     client->notice_context = o->notice_context;
     OPTIONS_READ(client->dialect, o->dialect);
@@ -154,6 +158,8 @@ int vouch_client_new(struct vouch_conn *conn, const struct vouch_client_options 
         return -EINVAL;
     if (!conn_is_ours(conn))
         return -ECHILD;
+    if (conn->link == VOUCH_LINK_TCP && !o.allow_server_without_identity)
+        return VOUCH_E_NO_IDENTITY;
     int r = client_create(&o, &client);
     if (r < 0)
         return r;
@@ -284,6 +290,28 @@ static int reconnect(struct vouch_client *client, int64_t deadline, struct vouch
         client_wait_on(client, &client->connected, until < deadline ? until : deadline);
     }
     return client->closed ? -ESHUTDOWN : 0;
+}
+
+int64_t client_retry_at(struct vouch_client *client) {
+    if (client->retry_after == 0 || !client->address || client->closed ||
+        session_failure(&client->link.session) == 0) {
+        client->retry_at = 0;
+        return VOUCH_FOREVER;
+    }
+    if (client->connecting) /* who does that tells the others */
+        return clock_add(vouch_now(), client->retry_after);
+    if (client->retry_at == 0)
+        client->retry_at = clock_add(vouch_now(), client->retry_after);
+    return client->retry_at > client->reconnect_at ? client->retry_at : client->reconnect_at;
+}
+
+void client_retry(struct vouch_client *client) {
+    struct vouch_error error;
+    int64_t now = vouch_now();
+    if (client_retry_at(client) > now)
+        return;
+    (void)reconnect(client, clock_add(now, AT_ONCE), &error);
+    client->retry_at = 0; /* if that has failed, the time begins anew */
 }
 
 int client_connect(struct vouch_client *client, int64_t deadline, struct vouch_error *error) {

@@ -90,6 +90,8 @@ struct vouch_client {
     struct vouch_policy dial_policy;
     mode_t dial_modes[VOUCH_DIAL_MODES_MAX];
     int64_t reconnect_min, reconnect_max, reconnect_wait, reconnect_at;
+    int64_t retry_after; /* … without a call; 0: never */
+    int64_t retry_at;    /* 0: the connection is not known to be gone */
     pthread_cond_t connected;
 
     /* blocking calls that wait until less is to be sent */
@@ -147,6 +149,12 @@ int client_create(const struct vouch_client_options *options,
  * `deadline` at most. Lock held; let go of while dialling. 0 or why there is none. */
 int client_connect(struct vouch_client *client, int64_t deadline,
                    struct vouch_error *error) VOUCH_MUST_CHECK;
+
+/* When a connection that is gone is to be made again without a call; VOUCH_FOREVER: never, or it is
+ * there. Lock held. */
+int64_t client_retry_at(struct vouch_client *client);
+/* Tries, if it is time. Lock held; let go of while dialling. */
+void client_retry(struct vouch_client *client);
 
 /* ---- client_call.c ---- */
 

@@ -458,8 +458,10 @@ short vouch_client_get_events(struct vouch_client *client) {
 
 int64_t vouch_client_get_timeout(struct vouch_client *client) {
     client_lock(client);
-    int64_t deadline = session_deadline(&client->link.session), now = vouch_now();
-    bool ready = client->ended.head || client->link.broken;
+    int64_t deadline = earlier(session_deadline(&client->link.session), client_retry_at(client));
+    int64_t now = vouch_now();
+    bool ready =
+        client->ended.head || (client->link.broken && session_failure(&client->link.session) == 0);
     client->loop_until = deadline;
     client->loop_thread = pthread_self();
     client_unlock(client);
@@ -490,6 +492,7 @@ int vouch_client_process(struct vouch_client *client) {
     client_lock(client);
     loop_drain(client);
     client->processing = true;
+    client_retry(client);
     if (!client->driving && session_failure(&client->link.session) == 0)
         client_drive(client, 0, NULL);
     else
@@ -512,7 +515,16 @@ static int wait_once(struct vouch_client *client, struct client_sleeper *self, i
     if (now >= deadline)
         return -ETIMEDOUT;
     client_expire(client, now);
-    if (client->ended.head || !client_has_more_to_come(client))
+    if (client->ended.head)
+        return 0;
+    if (session_failure(&client->link.session) != 0) {
+        client_retry(client);
+        int64_t next = client_retry_at(client);
+        if (next != VOUCH_FOREVER)
+            client_wait_on(client, &client->connected, earlier(next, deadline));
+        return 0;
+    }
+    if (!client_has_more_to_come(client))
         return 0;
     if (!client->driving) {
         client_drive(client, deadline, NULL);
@@ -525,6 +537,14 @@ static int wait_once(struct vouch_client *client, struct client_sleeper *self, i
     return 0;
 }
 
+/* On a dead connection nothing is left to come, but what the server says unasked when it is back:
+ * other threads run the callbacks that remain. */
+static bool is_worth_waiting(struct vouch_client *client) {
+    if (session_failure(&client->link.session) == 0)
+        return client_has_more_to_come(client);
+    return client->on_notice && client_retry_at(client) != VOUCH_FOREVER;
+}
+
 int vouch_client_wait(struct vouch_client *client, int64_t deadline) {
     struct client_sleeper self = {0};
     if (os_process_epoch() != client->epoch)
@@ -535,9 +555,8 @@ int vouch_client_wait(struct vouch_client *client, int64_t deadline) {
     client_lock(client);
     int callbacks = 0;
     client_send(client); /* calls that waited for more */
-    /* On a dead connection nothing is left to come: other threads run the callbacks that remain. */
-    while (r == 0 && (callbacks = client_run_callbacks(client)) == 0 &&
-           client_has_more_to_come(client) && session_failure(&client->link.session) == 0)
+    client_retry(client);
+    while (r == 0 && (callbacks = client_run_callbacks(client)) == 0 && is_worth_waiting(client))
         r = wait_once(client, &self, deadline);
     client_hand_over(client);
     if (r == 0)

@@ -19,7 +19,7 @@ static int speak_in_packets(struct link *link) {
         return r;
     (void)conn_grow_send_room(link->conn, CHUNK_PACKET_MAX, link->send_room_max);
     size_t max = conn_packet_max(link->conn);
-    if (link->session.limits.max_send > max)
+    if (max > 0 && link->session.limits.max_send > max) /* 0: the system does not say */
         link->session.limits.max_send = max;
     return 0;
 }

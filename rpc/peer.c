@@ -281,9 +281,13 @@ int peer_attach(struct vouch_server *server, struct vouch_conn *conn, struct vou
 int vouch_server_add_peer(struct vouch_server *server, struct vouch_conn *conn,
                           const struct vouch_client_options *options,
                           struct vouch_client **ret_client) {
+    struct vouch_client_options o = {0};
     struct vouch_client *client;
-    if (!conn)
+    OPTIONS_READ(o, options);
+    if (!conn || o.dialect)
         return -EINVAL;
+    if (conn->link == VOUCH_LINK_TCP && !o.allow_server_without_identity)
+        return VOUCH_E_NO_IDENTITY;
     int r = peer_client_new(options, &client);
     if (r < 0)
         return r;

@@ -56,16 +56,22 @@ static void call_unref(struct vouch_call *call) {
     record_put(server, call);
 }
 
+/* Not one whose bodies can't be said in the connection's dialect. */
+static struct method *find_method(const struct server_conn *conn, const char *name, size_t size) {
+    const struct vouch_dialect *dialect = conn->link.session.dialect;
+    unsigned flags = dialect ? dialect->method_flags : 0;
+    struct method *method = method_table_find(&conn->server->methods, name, size);
+    return method && (method->flags & flags) == flags ? method : NULL;
+}
+
 /* What is known at once. A method is looked up by the bytes of the wire; nothing of them is trusted
  * to be text. */
 static int judge(struct vouch_call *call, const struct session_event *event) {
     struct vouch_server *server = call->conn->server;
-    const struct vouch_dialect *dialect = call->conn->link.session.dialect;
-    call->method =
-        method_table_find(&server->methods, event->envelope.method, event->envelope.method_size);
-    if (call->method && dialect &&
-        (call->method->flags & dialect->method_flags) != dialect->method_flags)
-        call->method = NULL; /* its bodies can't be said there */
+    call->method = find_method(call->conn, event->envelope.method, event->envelope.method_size);
+    if (!call->method && event->dialect.fallback)
+        call->method =
+            find_method(call->conn, event->dialect.fallback, event->dialect.fallback_size);
     if (event->result != 0)
         return event->result;
     if (atomic_load_explicit(&server->state, memory_order_relaxed) > SERVER_RUNNING)
@@ -125,7 +131,7 @@ static void count_answer(struct vouch_call *call, int result, int r) {
     const struct vouch_dialect *dialect = call->conn->link.session.dialect;
     if (r == -EMSGSIZE)
         result = VOUCH_REMOTE_TOO_LARGE;
-    else if (r == -EINVAL)
+    else if (r == -EBADMSG)
         result = VOUCH_REMOTE_SERVER;
     else if (r == -ETIMEDOUT)
         result = VOUCH_REMOTE_DEADLINE_EXCEEDED;
@@ -147,7 +153,7 @@ static int answer_result(int r) {
     case -EMSGSIZE:
     case -ETIMEDOUT:
     case -ENOMEM:
-    case -EINVAL:
+    case -EBADMSG:
         return r;
     default:
         return -ECONNRESET;

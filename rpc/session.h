@@ -115,6 +115,8 @@ struct session_event {
     struct {
         const char *target;
         size_t target_size;
+        const char *fallback;
+        size_t fallback_size;
         const uint8_t *tag;
         size_t tag_size;
         const char *why; /* it can't be run; NULL: not said */
@@ -220,7 +222,7 @@ int session_watch(struct session *session, struct session_slot *slot,
 
 /* Answers a call of the peer, which leaves flight whatever is returned. session_reply takes `body`
  * over; -EMSGSIZE: it was too large and the caller got an error instead; -ETIMEDOUT: its deadline
- * has been answered before; -EINVAL: a dialect can't say it. `result` > 0; the text need not be
+ * has been answered before; -EBADMSG: a dialect can't say it. `result` > 0; the text need not be
  * clean. Short of memory for an answer the session dies, so that the caller learns of it. */
 int session_reply(struct session *session, struct session_slot *slot,
                   struct vouch_buffer *body) VOUCH_MUST_CHECK;

@@ -120,7 +120,7 @@ int session_dialect_reply(struct session *s, struct session_slot *slot, struct v
     }
     if (r == -EINVAL) {
         error_set(&why, r, "the reply can't be said in the dialect %s", s->dialect->name);
-        return refuse_reply(s, slot, VOUCH_REMOTE_SERVER, r, &why);
+        return refuse_reply(s, slot, VOUCH_REMOTE_SERVER, -EBADMSG, &why);
     }
     if (r < 0)
         session_fail(s, r); /* its caller would wait */
@@ -180,6 +180,8 @@ static int on_call(struct session *s, const struct vouch_message *m, struct sess
     };
     event->dialect.target = m->target;
     event->dialect.target_size = m->target_size;
+    event->dialect.fallback = m->fallback;
+    event->dialect.fallback_size = m->fallback_size;
     event->dialect.tag = m->tag;
     event->dialect.tag_size = m->tag_size;
     event->dialect.why = m->text;

@@ -524,16 +524,16 @@ static int listen_over_a_stale_socket(const struct scenario_place *place) {
 }
 
 const struct scenario scenarios_base[] = {
-    {"identity_self", identity_self},
-    {"identity_of_peer", identity_of_peer},
-    {"pool_buffers", pool_buffers},
-    {"poller_events", poller_events},
-    {"conn_bulk", conn_bulk},
-    {"conn_bulk_without_deadline", conn_bulk_without_deadline},
-    {"conn_write_only", conn_write_only},
-    {"conn_fds", conn_fds},
-    {"chunk_exchange", chunk_exchange},
-    {"listen_and_dial", listen_and_dial},
-    {"listen_over_a_stale_socket", listen_over_a_stale_socket},
+    {.name = "identity_self", .run = identity_self},
+    {.name = "identity_of_peer", .run = identity_of_peer},
+    {.name = "pool_buffers", .run = pool_buffers},
+    {.name = "poller_events", .run = poller_events},
+    {.name = "conn_bulk", .run = conn_bulk},
+    {.name = "conn_bulk_without_deadline", .run = conn_bulk_without_deadline},
+    {.name = "conn_write_only", .run = conn_write_only},
+    {.name = "conn_fds", .run = conn_fds},
+    {.name = "chunk_exchange", .run = chunk_exchange},
+    {.name = "listen_and_dial", .run = listen_and_dial},
+    {.name = "listen_over_a_stale_socket", .run = listen_over_a_stale_socket},
     {0},
 };

@@ -12,6 +12,7 @@
 #define TESTS_SCENARIOS_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <vouch/memory.h>
 
 #include "tests/faults.h"
@@ -31,6 +32,7 @@ struct scenario {
     /* 0: did everything, and the result is right. SCENARIO_WRONG. Else a negative code, of what
      * failed first as far as that can be known: where one side ends, the other sees -ECONNRESET. */
     int (*run)(const struct scenario_place *place);
+    bool packets; /* come whole or not at all: not in portions */
 };
 
 extern const struct scenario scenarios_base[], scenarios_rpc[],

@@ -12,10 +12,12 @@
 #include <vouch/server.h>
 
 #include "tests/scenarios.h"
+#include "tests/toy_dialect.h"
 
 enum {
     BODY = 300 * 1024, /* more than a socket holds */
     MAX_REQUEST = 400 * 1024,
+    PACKET = 150 * 1024, /* what fits a packet */
     ASYNC_CALLS = 5,
     CALLERS = 4,
     CALLS_EACH = 5,
@@ -32,6 +34,8 @@ struct rpc {
     pthread_mutex_t lock;
     struct vouch_call *kept; /* by /keep, until /release; both run in the order they were sent */
     bool ending;
+    struct toy toy;
+    unsigned notices;
 };
 
 static int echo(void *context, struct vouch_call *call) {
@@ -110,23 +114,55 @@ static struct vouch_client_options client_options(const struct rpc *rpc) {
 }
 
 /* Two ends of a socketpair, one for each. */
-static int connect_pair(struct rpc *rpc) {
+static int connect_ends(struct rpc *rpc, enum vouch_link link,
+                        const struct vouch_client_options *with,
+                        const struct vouch_serve_options *serve) {
     struct vouch_conn_options options = {VOUCH_OPTIONS(options),
                                          .allocator = rpc->place->allocator};
-    struct vouch_client_options with = client_options(rpc);
     struct vouch_conn *conns[2];
-    int r = vouch_conn_pair(&options, conns);
+    int r = vouch_conn_pair_of(link, &options, conns);
 
     if (r < 0)
         return r;
-    r = vouch_client_new(conns[0], &with, &rpc->client);
+    r = vouch_client_new(conns[0], with, &rpc->client);
     if (r < 0)
         vouch_conn_free(conns[0]);
     else
-        r = vouch_server_add_conn(rpc->server, conns[1]);
+        r = vouch_server_add_conn_with(rpc->server, conns[1], serve);
     if (r < 0)
         vouch_conn_free(conns[1]);
     return r;
+}
+
+static int connect_pair(struct rpc *rpc) {
+    struct vouch_client_options with = client_options(rpc);
+
+    return connect_ends(rpc, VOUCH_LINK_STREAM, &with, NULL);
+}
+
+static int connect_packets(struct rpc *rpc) {
+    struct vouch_client_options with = client_options(rpc);
+
+    return connect_ends(rpc, VOUCH_LINK_SEQPACKET, &with, NULL);
+}
+
+static void count_notice(void *context, const struct vouch_reply *notice) {
+    struct rpc *rpc = context;
+
+    rpc->notices += notice->size == 4 && memcmp(notice->data, "news", 4) == 0;
+}
+
+static int connect_dialect(struct rpc *rpc) {
+    struct vouch_client_options with = client_options(rpc);
+    const struct vouch_dialect *toy = &rpc->toy.dialect;
+    const struct vouch_serve_options serve = {VOUCH_OPTIONS(serve), .dialects = &toy,
+                                              .dialect_count = 1};
+
+    toy_init(&rpc->toy);
+    with.dialect = toy;
+    with.on_notice = count_notice;
+    with.notice_context = rpc;
+    return connect_ends(rpc, VOUCH_LINK_STREAM, &with, &serve);
 }
 
 static int connect_path(struct rpc *rpc) {
@@ -205,6 +241,42 @@ static int talk_echo(struct rpc *rpc) {
     for (size_t i = 0; r == 0 && i < sizeof(sizes) / sizeof(*sizes); i++)
         r = call_echo(rpc->client, body, sizes[i]);
     return r;
+}
+
+static int talk_packets(struct rpc *rpc) {
+    static const size_t sizes[] = {0, 1, 5000, PACKET, 7};
+    static uint8_t body[PACKET];
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < sizeof(sizes) / sizeof(*sizes); i++)
+        r = call_echo(rpc->client, body, sizes[i]);
+    return r;
+}
+
+/* A text of one line, as the dialect wants it; then news, unless somebody was short of memory for
+ * them. */
+static int talk_dialect(struct rpc *rpc) {
+    static uint8_t body[PACKET];
+    int r;
+
+    memset(body, 'x', sizeof(body));
+    r = call_echo(rpc->client, body, 5);
+    if (r == 0)
+        r = call_echo(rpc->client, body, sizeof(body));
+    if (r == 0)
+        r = judge_answer(vouch_client_call(rpc->client, "/none", "x", 1, NULL, NULL, NULL),
+                         VOUCH_REMOTE_METHOD_NOT_FOUND);
+    if (r == 0)
+        r = vouch_server_send_notice(rpc->server, 1, "news", 4);
+    if (r == -ENOENT)
+        r = -ECONNRESET; /* it is gone */
+    if (r == 1)
+        r = call_echo(rpc->client, body, 5); /* they have come before this */
+    if (r == 0)
+        r = vouch_client_wait(rpc->client, vouch_now());
+    if (r == -ETIMEDOUT && rpc->place->allocator)
+        return -ENOMEM; /* lost, for want of a record */
+    return r < 0 ? r : (r == 1 && rpc->notices == 1 ? 0 : SCENARIO_WRONG);
 }
 
 static int talk_errors(struct rpc *rpc) {
@@ -433,16 +505,26 @@ static int rpc_many_threads(const struct scenario_place *place) {
     return with_workers(place, connect_pair, talk_from_many_threads);
 }
 
+static int rpc_in_packets(const struct scenario_place *place) {
+    return with_workers(place, connect_packets, talk_packets);
+}
+
+static int rpc_in_a_dialect(const struct scenario_place *place) {
+    return with_workers(place, connect_dialect, talk_dialect);
+}
+
 const struct scenario scenarios_rpc[] = {
-    {"rpc_echo", rpc_echo},
-    {"rpc_over_a_path", rpc_over_a_path},
-    {"rpc_errors", rpc_errors},
-    {"rpc_oversize", rpc_oversize},
-    {"rpc_ping", rpc_ping},
-    {"rpc_async", rpc_async},
-    {"rpc_cancel", rpc_cancel},
-    {"rpc_deferred", rpc_deferred},
-    {"rpc_many_threads", rpc_many_threads},
-    {"rpc_in_loop", rpc_in_loop},
+    {.name = "rpc_echo", .run = rpc_echo},
+    {.name = "rpc_over_a_path", .run = rpc_over_a_path},
+    {.name = "rpc_errors", .run = rpc_errors},
+    {.name = "rpc_oversize", .run = rpc_oversize},
+    {.name = "rpc_ping", .run = rpc_ping},
+    {.name = "rpc_async", .run = rpc_async},
+    {.name = "rpc_cancel", .run = rpc_cancel},
+    {.name = "rpc_deferred", .run = rpc_deferred},
+    {.name = "rpc_many_threads", .run = rpc_many_threads},
+    {.name = "rpc_in_loop", .run = rpc_in_loop},
+    {.name = "rpc_in_packets", .run = rpc_in_packets, .packets = true},
+    {.name = "rpc_in_a_dialect", .run = rpc_in_a_dialect},
     {0},
 };

@@ -148,8 +148,8 @@ static int json_stream(const struct scenario_place *place) {
 }
 
 const struct scenario scenarios_typed[] = {
-    {"json_calls", json_calls},
-    {"proto_calls", proto_calls},
-    {"json_stream", json_stream},
+    {.name = "json_calls", .run = json_calls},
+    {.name = "proto_calls", .run = proto_calls},
+    {.name = "json_stream", .run = json_stream},
     {0},
 };

@@ -184,7 +184,8 @@ static int forgets_a_descriptor(const struct scenario_place *place) {
 }
 
 Test(errnos, a_leaked_descriptor_is_found) {
-    static const struct scenario scenario = {"forgets_a_descriptor", forgets_a_descriptor};
+    static const struct scenario scenario = {.name = "forgets_a_descriptor",
+                                             .run = forgets_a_descriptor};
     struct faults_plan plan = {.symbol = "socketpair", .call = 1, .error = EMFILE};
     struct scenario_report report = scenario_run(&scenario, NULL, NULL);
 
@@ -213,7 +214,8 @@ static int forgets_a_connection(const struct scenario_place *place) {
 }
 
 Test(errnos, leaked_memory_is_found) {
-    static const struct scenario scenario = {"forgets_a_connection", forgets_a_connection};
+    static const struct scenario scenario = {.name = "forgets_a_connection",
+                                             .run = forgets_a_connection};
     struct faults_plan plan = {.symbol = "sendmsg", .call = 1, .error = ENOBUFS};
     struct scenario_report report = scenario_run(&scenario, NULL, NULL);
 

@@ -92,7 +92,7 @@ static int forgets_a_pool(const struct scenario_place *place) {
 }
 
 Test(oom, leaked_memory_is_found) {
-    static const struct scenario scenario = {"forgets_a_pool", forgets_a_pool};
+    static const struct scenario scenario = {.name = "forgets_a_pool", .run = forgets_a_pool};
     struct support_allocator allocator;
     struct scenario_report report;
     bool found = false;

@@ -179,12 +179,19 @@ Test(plugins, started_with_few_descriptors_left) {
 
 /* ---- in a call ---- */
 
+static uint64_t calls_in_flight(struct vouch_client *client) {
+    struct vouch_client_stats stats;
+    vouch_client_get_stats(client, &stats);
+    return stats.in_flight;
+}
+
 Test(plugins, that_crash_in_a_call) {
     struct vouch_plugin_options options = plugin_options("serve", NULL, &told);
     options.restart_min = options.restart_max = VOUCH_MILLISECONDS(1);
     struct vouch_plugin *plugin = start_with(&options);
     struct rpc_caller other;
     rpc_caller_start(&other, client_of(plugin), "wait", NULL);
+    RPC_EVENTUALLY(calls_in_flight(client_of(plugin)) == 1);
     rpc_check_call(client_of(plugin), "echo", "x", 0, "x");
     int64_t begun = vouch_now();
     rpc_check_call(client_of(plugin), "crash", "", -ECONNRESET, NULL);

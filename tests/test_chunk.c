@@ -725,3 +725,182 @@ Test(chunk, recorded_chunks_decode_and_code_again_to_the_same_bytes) {
     check_recorded_chunks("proto-stream.jsonl");
     check_recorded_chunks("json-stream.jsonl");
 }
+
+/* ---- lines ---- */
+
+static void begin_lines(size_t max_size, size_t drain_max) {
+    begin(max_size, drain_max);
+    chunk_decoder_set_framing(decoder, CHUNK_LINES);
+}
+
+Test(chunk, lines_come_out_without_their_ends) {
+    begin_lines(0, 0);
+    PUT("one\n\ntwo\r\nthr");
+    expect_text("one");
+    expect_text("");
+    expect_text("two\r");
+    expect_nothing();
+    cr_assert(vouch_chunk_decoder_partial(decoder));
+    PUT("ee\n");
+    cr_assert_not(vouch_chunk_decoder_partial(decoder));
+    expect_text("three");
+    expect_nothing();
+    cr_assert_eq(stats().buffers_out, 0);
+    end();
+}
+
+Test(chunk, a_line_comes_in_single_bytes) {
+    begin_lines(0, 0);
+    const char text[] = "a line that comes byte by byte";
+    for (size_t i = 0; i < sizeof(text) - 1; i++) {
+        put_text(text + i, 1);
+        expect_nothing();
+    }
+    PUT("\nx");
+    expect_text(text);
+    expect_nothing();
+    end();
+}
+
+Test(chunk, a_large_line_costs_at_most_twice_its_bytes) {
+    begin_lines(8 * MIB, 0);
+    put_body('x', MIB);
+    cr_assert_leq(bytes_out(), 2 * MIB + 64 * KIB);
+    PUT("\n");
+    struct vouch_chunk chunk;
+    cr_assert_eq(vouch_chunk_decoder_next(decoder, &chunk), 1);
+    cr_assert_eq(chunk.size, MIB);
+    vouch_buffer_unref(chunk.buffer);
+    end();
+}
+
+Test(chunk, a_line_at_the_limit_and_one_over_it) {
+    begin_lines(5, 100);
+    PUT("12345\n123456\nok\n");
+    expect_text("12345");
+    struct vouch_chunk chunk;
+    cr_assert_eq(vouch_chunk_decoder_next(decoder, &chunk), 1);
+    cr_assert_eq(chunk.oversize, 6);
+    cr_assert_eq(chunk.size, 6);
+    cr_assert_arr_eq(chunk.data, "123456", 6);
+    vouch_buffer_unref(chunk.buffer);
+    cr_assert_not(chunk_decoder_skipping(decoder));
+    expect_text("ok");
+    end();
+}
+
+/* The end of an oversize line may come with what showed that it is too large, or any time later. */
+Test(chunk, a_line_over_the_limit_is_skipped_to_its_end_wherever_it_is_cut) {
+    const char text[] = "1234567890abcdef\nok\n";
+    for (size_t cut = 6; cut < sizeof(text) - 1; cut++) {
+        begin_lines(5, 100);
+        struct vouch_chunk chunk;
+        put_text(text, cut);
+        cr_assert_eq(vouch_chunk_decoder_next(decoder, &chunk), 1);
+        cr_assert_gt(chunk.oversize, 5);
+        cr_assert_arr_eq(chunk.data, text, chunk.size);
+        vouch_buffer_unref(chunk.buffer);
+        cr_assert_eq(chunk_decoder_skipping(decoder), cut <= 16);
+        put_text(text + cut, sizeof(text) - 1 - cut);
+        cr_assert_not(chunk_decoder_skipping(decoder));
+        expect_text("ok");
+        expect_nothing();
+        end();
+    }
+}
+
+Test(chunk, a_line_is_skipped_up_to_a_limit) {
+    for (size_t more = 0; more <= 1; more++) {
+        begin_lines(5, 100);
+        struct vouch_chunk chunk;
+        PUT("123456");
+        cr_assert_eq(vouch_chunk_decoder_next(decoder, &chunk), 1);
+        vouch_buffer_unref(chunk.buffer);
+        char rest[94];
+        memset(rest, 'x', sizeof(rest));
+        cr_assert_eq(put(rest, 94), 94);
+        if (more > 0)
+            PUT("x\n");
+        if (more > 0) {
+            expect_error(-EMSGSIZE);
+        } else {
+            PUT("\nok\n");
+            expect_text("ok");
+        }
+        end();
+    }
+    begin_lines(5, 0);
+    PUT("123456");
+    expect_error(-EMSGSIZE);
+    end();
+}
+
+/* ---- packets ---- */
+
+static void begin_packets(size_t max_size) {
+    begin(max_size, 0);
+    chunk_decoder_set_framing(decoder, CHUNK_PACKETS);
+}
+
+Test(chunk, a_packet_is_a_message) {
+    begin_packets(0);
+    PUT("one packet");
+    cr_assert_not(vouch_chunk_decoder_partial(decoder));
+    expect_text("one packet");
+    expect_nothing();
+    PUT("\x0a");
+    expect_text("\x0a");
+    cr_assert_eq(stats().buffers_out, 0);
+    end();
+}
+
+Test(chunk, there_is_room_for_any_packet) {
+    begin_packets(0);
+    uint8_t *space;
+    size_t room;
+    cr_assert_eq(vouch_chunk_decoder_space(decoder, &space, &room), 0);
+    cr_assert_geq(room, CHUNK_PACKET_MAX);
+    vouch_chunk_decoder_commit(decoder, 0);
+    cr_assert_eq(stats().buffers_out, 0);
+    end();
+}
+
+Test(chunk, a_packet_at_the_limit_and_one_over_it) {
+    begin_packets(5);
+    struct vouch_chunk chunk;
+    PUT("12345");
+    expect_text("12345");
+    PUT("123456");
+    cr_assert_eq(vouch_chunk_decoder_next(decoder, &chunk), 1);
+    cr_assert_eq(chunk.oversize, 6);
+    cr_assert_eq(chunk.size, 6);
+    vouch_buffer_unref(chunk.buffer);
+    expect_nothing();
+    PUT("ok");
+    expect_text("ok");
+    end();
+}
+
+Test(chunk, a_packet_that_was_cut_is_too_large_by_its_real_size) {
+    begin_packets(0);
+    uint8_t *space;
+    size_t room;
+    struct vouch_chunk chunk;
+    cr_assert_eq(vouch_chunk_decoder_space(decoder, &space, &room), 0);
+    memset(space, 'x', room);
+    vouch_chunk_decoder_commit(decoder, 10 * MIB);
+    cr_assert_eq(vouch_chunk_decoder_next(decoder, &chunk), 1);
+    cr_assert_eq(chunk.oversize, 10 * MIB);
+    cr_assert_eq(chunk.size, VOUCH_CHUNK_HEAD_MAX);
+    vouch_buffer_unref(chunk.buffer);
+    cr_assert_not(chunk_decoder_skipping(decoder));
+    PUT("ok");
+    expect_text("ok");
+    end();
+}
+
+Test(chunk, packets_have_a_limit_of_their_own) {
+    begin_packets(16 * MIB);
+    cr_assert_eq(decoder->max_size, CHUNK_PACKET_MAX);
+    end();
+}

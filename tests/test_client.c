@@ -63,6 +63,7 @@ Test(client, options_at_their_bounds_and_one_past) {
     CHECK_OPTION(-EINVAL, .stall_timeout = -1);
     CHECK_OPTION(-EINVAL, .reconnect_min = -1);
     CHECK_OPTION(-EINVAL, .reconnect_max = -1);
+    CHECK_OPTION(-EINVAL, .reconnect_after = -1);
     CHECK_OPTION(-EINVAL, .reconnect = true);
     CHECK_OPTION(0, .polling = VOUCH_POLLING_ALWAYS, .polling_budget = VOUCH_POLLING_BUDGET_BOUND);
     CHECK_OPTION(-EINVAL, .polling_budget = VOUCH_POLLING_BUDGET_BOUND + 1);
@@ -300,6 +301,8 @@ Test(client, connects_again_and_repeats_nothing) {
     close_both();
 }
 
+/* ---- … without a call ---- */
+
 static void lose_server(void) {
     rpc_check_call(client, "echo", "", 0, "");
     rpc_stage_close(&stage);
@@ -307,6 +310,94 @@ static void lose_server(void) {
                            &(struct vouch_call_options){.size = sizeof(struct vouch_call_options),
                                                         .timeout = VOUCH_MILLISECONDS(50)},
                            -ECONNRESET);
+}
+
+static void ignore_notice(void *context, const struct vouch_reply *notice) {
+    (void)context;
+    (void)notice;
+}
+
+static void dial_stage_after(int64_t reconnect_after, bool listens) {
+    struct vouch_client_options options = {
+        VOUCH_OPTIONS(options), .reconnect = true, .reconnect_min = VOUCH_MILLISECONDS(1),
+        .reconnect_after = reconnect_after, .on_notice = listens ? ignore_notice : NULL};
+    cr_assert_eq(vouch_client_dial(stage.path, NULL, &options, &client, NULL), 0);
+}
+
+static uint64_t connects(void) {
+    struct vouch_client_stats stats;
+    vouch_client_get_stats(client, &stats);
+    return stats.connects;
+}
+
+static void come_back(void) {
+    rpc_stage_open(&stage, NULL);
+    rpc_stage_listen(&stage, NULL);
+}
+
+Test(client, who_waits_for_notices_waits_for_the_server) {
+    open_listening();
+    dial_stage_after(VOUCH_MILLISECONDS(1), true);
+    lose_server();
+    cr_assert_eq(vouch_client_wait(client, vouch_deadline_in(VOUCH_MILLISECONDS(20))), -ETIMEDOUT);
+    cr_assert_eq(connects(), 1);
+    come_back();
+    int64_t give_up = vouch_deadline_in(RPC_PATIENCE);
+    while (connects() == 1 && vouch_now() < give_up)
+        cr_assert_eq(vouch_client_wait(client, vouch_deadline_in(VOUCH_MILLISECONDS(20))),
+                     -ETIMEDOUT);
+    cr_assert_eq(connects(), 2);
+    rpc_check_call(client, "echo", "again", 0, "again");
+    cr_assert_eq(connects(), 2);
+    close_both();
+}
+
+Test(client, who_does_not_is_not_kept_waiting) {
+    open_listening();
+    dial_stage_after(VOUCH_MILLISECONDS(1), false);
+    lose_server();
+    cr_assert_eq(vouch_client_wait(client, VOUCH_FOREVER), 0);
+    come_back();
+    int64_t give_up = vouch_deadline_in(RPC_PATIENCE);
+    while (connects() == 1 && vouch_now() < give_up)
+        cr_assert_eq(vouch_client_wait(client, VOUCH_FOREVER), 0);
+    cr_assert_eq(connects(), 2);
+    close_both();
+}
+
+Test(client, process_connects_again) {
+    open_listening();
+    dial_stage_after(VOUCH_MILLISECONDS(1), false);
+    cr_assert_eq(vouch_client_get_timeout(client), VOUCH_FOREVER);
+    lose_server();
+    cr_assert_leq(vouch_client_get_timeout(client), VOUCH_SECONDS(1));
+    come_back();
+    int64_t give_up = vouch_deadline_in(RPC_PATIENCE);
+    while (connects() == 1 && vouch_now() < give_up)
+        cr_assert_eq(vouch_client_process(client), 0);
+    cr_assert_eq(connects(), 2);
+    cr_assert_eq(vouch_client_get_timeout(client), VOUCH_FOREVER);
+    rpc_check_call(client, "echo", "again", 0, "again");
+    close_both();
+}
+
+Test(client, it_is_not_time_yet_to_connect_again) {
+    open_listening();
+    dial_stage_after(VOUCH_SECONDS(3600), true);
+    lose_server();
+    come_back();
+    int64_t left = vouch_client_get_timeout(client);
+    cr_assert_gt(left, VOUCH_SECONDS(3000));
+    cr_assert_leq(left, VOUCH_SECONDS(3600));
+    cr_assert_eq(vouch_client_process(client), 0);
+    cr_assert_eq(vouch_client_wait(client, vouch_deadline_in(VOUCH_MILLISECONDS(5))), -ETIMEDOUT);
+    cr_assert_eq(connects(), 1);
+    rpc_check_call(client, "echo", "now", 0, "now"); /* a call does not wait for that */
+    cr_assert_eq(connects(), 2);
+    cr_assert_eq(vouch_client_get_timeout(client), VOUCH_FOREVER);
+    vouch_client_close(client);
+    cr_assert_eq(vouch_client_wait(client, vouch_deadline_in(RPC_PATIENCE)), -ESHUTDOWN);
+    close_both();
 }
 
 Test(client, tries_until_the_deadline_and_says_why_it_failed) {

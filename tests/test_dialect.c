@@ -74,11 +74,11 @@ Test(dialect, takes_buffers_for_what_has_no_room) {
     begin();
     struct dialect_parts parts;
     struct vouch_message message = reply_to("a", 4);
-    cr_assert_eq(
-        dialect_wrap(&toy.dialect, &message, body_of("body", 0, 16), pool, 100, &parts), 0);
+    cr_assert_eq(dialect_wrap(&toy.dialect, &message, body_of("body", 0, 16), pool, 100, &parts),
+                 0);
     expect(&parts, 2, "ok a body\n");
-    cr_assert_eq(
-        dialect_wrap(&toy.dialect, &message, body_of("body", 16, 0), pool, 100, &parts), 0);
+    cr_assert_eq(dialect_wrap(&toy.dialect, &message, body_of("body", 16, 0), pool, 100, &parts),
+                 0);
     expect(&parts, 2, "ok a body\n");
     cr_assert_eq(dialect_wrap(&toy.dialect, &message, body_of("body", 0, 0), pool, 100, &parts), 0);
     expect(&parts, 3, "ok a body\n");

@@ -112,7 +112,7 @@ Test(method, what_is_not_a_method) {
     cr_assert_eq(method_table_add(&table, &(struct vouch_method){.handler = handler}), -EINVAL);
     cr_assert_eq(method_table_add(&table, &(struct vouch_method){.name = "/a",
                                                                  .handler = handler,
-                                                                 .flags = VOUCH_METHOD_QUICK << 1}),
+                                                                 .flags = VOUCH_METHOD_JSON << 1}),
                  -EINVAL);
     cr_assert_eq(table.count, 0);
     end();

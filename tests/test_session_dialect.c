@@ -121,7 +121,7 @@ Test(session_dialect, a_reply_that_can_not_be_said_is_an_error) {
     begin(SESSION_SERVER);
     feed("call x /m \ncall y /m \n");
     expect_events("call 1 /m(); call 2 /m()");
-    cr_assert_eq(side_reply(&side, 1, "two\nlines"), -EINVAL);
+    cr_assert_eq(side_reply(&side, 1, "two\nlines"), -EBADMSG);
     expect_sent("err x 4 the reply can't be said in the dialect toy\n");
     cr_assert_eq(side_reply(&side, 2, "a\ttab"), 0);
     expect_sent("ok y a tab\n");

@@ -43,6 +43,10 @@ static int read_call(struct words *words, struct vouch_message *m) {
         m->text = "that is nonsense";
         m->text_size = strlen(m->text);
     }
+    if (m->target_size > 4 && memcmp(m->target, "try/", 4) == 0) {
+        m->fallback = "echo";
+        m->fallback_size = 4;
+    }
     if (m->target_size > 6 && memcmp(m->target, "alias/", 6) == 0) {
         m->method = "echo";
         m->method_size = 4;

@@ -95,6 +95,13 @@ struct vouch_client_options {
      * buffer to keep it. */
     void (*on_notice)(void *context, const struct vouch_reply *notice);
     void *notice_context;
+    /* Over TCP nobody vouches for whom we call: without this such a connection is refused
+     * (VOUCH_E_NO_IDENTITY). */
+    bool allow_server_without_identity;
+    /* With reconnect: vouch_client_process and vouch_client_wait connect again without a call, so
+     * long after the connection was found gone or an attempt has failed, ns; 0: only calls do.
+     * vouch_client_get_timeout knows when. */
+    int64_t reconnect_after;
 };
 #define VOUCH_CLIENT_NOTICES_MAX 1024
 
@@ -109,7 +116,7 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_client_dial(const char *address,
 
 /* Makes a client on a connection, which it takes over on success only. Returns 0, -ENOMEM, -EINVAL
  * (an option out of its range, or reconnect, which needs an address), -ENOTSUP (a dialect on a
- * connection of packets), -ECHILD, errnos. */
+ * connection of packets), VOUCH_E_NO_IDENTITY (TCP, and that is not allowed), -ECHILD, errnos. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_client_new(struct vouch_conn *conn,
                                                 const struct vouch_client_options *options,
                                                 struct vouch_client **ret_client);
@@ -215,17 +222,20 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_client_ping(struct vouch_client *client, in
 /* For a foreign loop: poll get_fd for get_events (POLLIN/POLLOUT of poll.h) at most get_timeout ns
  * (VOUCH_FOREVER: no limit), then call process, whatever happened. process runs callbacks and
  * returns how many, or the reason why the connection is gone (-ECONNRESET, …; with reconnect 0: the
- * next call connects again). On Linux the descriptor stays the same for the life of the client
- * and blocking calls of other threads mix freely; on systems without such a descriptor it is the
- * connection's own, to be asked for after each process, and then blocking calls from other threads
- * answer -ENOTSUP once get_fd was called. get_fd: the descriptor, or -ENOMEM, -EMFILE, … */
+ * next call connects again, or process itself when it is time for that: see reconnect_after). On
+ * Linux the descriptor stays the same for the life of the client and blocking calls of other
+ * threads mix freely; on systems without such a descriptor it is the connection's own, to be asked
+ * for after each process, and then blocking calls from other threads answer -ENOTSUP once get_fd
+ * was called. get_fd: the descriptor, or -ENOMEM, -EMFILE, … */
 VOUCH_API VOUCH_MUST_CHECK int vouch_client_get_fd(struct vouch_client *client);
 VOUCH_API short vouch_client_get_events(struct vouch_client *client);
 VOUCH_API int64_t vouch_client_get_timeout(struct vouch_client *client);
 VOUCH_API int vouch_client_process(struct vouch_client *client);
 
 /* Waits until at least one callback has run, none is left to wait for, or `deadline`. Returns how
- * many ran (0: nothing is left), -ETIMEDOUT, or as process. One thread at a time. */
+ * many ran (0: nothing is left), -ETIMEDOUT, or as process. With reconnect_after it
+ * connects again when it is time for that, and where there is on_notice waits for that, too. One
+ * thread at a time. */
 VOUCH_API int vouch_client_wait(struct vouch_client *client, int64_t deadline);
 
 /* The server's identity, of the present connection; a reference for the caller

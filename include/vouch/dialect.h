@@ -38,6 +38,9 @@ struct vouch_message {
     size_t target_size;
     const char *method;
     size_t method_size;
+    /* … where there is none of that name (with the flags below), this one. NULL: none. */
+    const char *fallback;
+    size_t fallback_size;
     /* Calls that are read: what their replies have to repeat. They have it when they are written.
      */
     const uint8_t *tag;
@@ -75,13 +78,16 @@ struct vouch_dialect {
      * are answered as if they were not there. */
     unsigned method_flags;
 
-    /* Whether a connection whose first byte is this speaks it, where several are spoken. */
+    /* Whether a connection whose first byte is this speaks it, where several are spoken. Odd bytes
+     * never begin vouch's own wire (there the first bit is the sign of a length: docs/protocol.md),
+     * so '{' is enough to tell JSON from it. */
     bool (*begins)(void *context, uint8_t first);
 
     /* Reads a line, without its '\n'. The bytes may be changed: nobody else looks at them. Where
      * `oversize` is not 0 the line was longer than is taken, at least so many bytes, and `bytes` is
-     * its beginning only: the message is read as far as it is known (a call without a result is
-     * answered VOUCH_REMOTE_TOO_LARGE). 0, or a negative code that ends the connection. */
+     * its beginning only, 512 bytes (of the tag of such a call at most 64 are kept): the message is
+     * read as far as it is known (a call without a result is answered VOUCH_REMOTE_TOO_LARGE). 0,
+     * or a negative code that ends the connection. */
     int (*read)(void *context, uint8_t *bytes, size_t size, uint64_t oversize,
                 struct vouch_message *ret_message);
 

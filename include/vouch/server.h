@@ -210,8 +210,9 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_conn(struct vouch_server *server
  * connection has ended calls answer why (-ECONNRESET, -ESHUTDOWN, …). The client is the caller's to
  * free, before or after the server; that does not end the connection.
  *
- * Before or while serving; any thread; does not block. 0, -ENOMEM, -EINVAL, -ESHUTDOWN, -ECHILD,
- * errnos. */
+ * Peers speak vouch's own wire only. Over TCP options->allow_server_without_identity is needed, and
+ * holds for both directions. Before or while serving; any thread; does not block. 0, -ENOMEM,
+ * -EINVAL, VOUCH_E_NO_IDENTITY, -ESHUTDOWN, -ECHILD, errnos. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_peer(struct vouch_server *server,
                                                      struct vouch_conn *conn,
                                                      const struct vouch_client_options *options,
@@ -278,7 +279,8 @@ VOUCH_API int vouch_call_wait_cancelled(struct vouch_call *call, int64_t deadlin
 
 /* Answers with a copy of `size` bytes. Returns 0; -EALREADY; -EMSGSIZE (the caller got
  * VOUCH_REMOTE_TOO_LARGE instead); -ECONNRESET (the caller is gone); -ETIMEDOUT (it was told that
- * its deadline passed); -ENOMEM (the connection is ended, so that the caller knows). All but
+ * its deadline passed); -EBADMSG (the caller's dialect can't say it: it got VOUCH_REMOTE_SERVER);
+ * -ENOMEM (the connection is ended, so that the caller knows). All but
  * -EALREADY end a kept call: it must not be touched afterwards. Any thread; does not wait. */
 VOUCH_API int vouch_call_reply(struct vouch_call *call, const void *data, size_t size);
 

@@ -18,5 +18,6 @@
 #include <vouch/policy.h>
 #include <vouch/pool.h>
 #include <vouch/server.h>
+#include <vouch/tcp.h>
 
 #endif
