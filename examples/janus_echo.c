@@ -19,7 +19,7 @@ static int echo(struct vouch_janus_handle *handle) {
     struct vouch_error error;
     cJSON *body = cJSON_CreateObject();
     cJSON_AddTrueToObject(body, "audio");
-    int r = vouch_janus_message(handle, body, NULL, NULL, &event, &error);
+    int r = vouch_janus_send_message(handle, body, NULL, NULL, &event, &error);
     cJSON_Delete(body);
     if (r != 0)
         return failed(&error);

@@ -99,32 +99,26 @@ struct janus_output {
 
 struct vouch_janus {
     pthread_mutex_t lock;
-    unsigned refs; /* the program's, and one for each session */
     uint64_t epoch;
     struct vouch_pool *pool;
     struct vouch_buffer *self;
-    struct vouch_janus_options options; /* complete; its texts and its policy are below */
-    struct vouch_buffer *texts[3];      /* api_secret, token, datagram_directory */
-    struct vouch_buffer *policy, *address_memory;
-    struct janus_address *addresses;
-    size_t address_count;
+    unsigned refs; /* the program's, and one for each session */
 
     enum janus_phase phase;
     struct janus_link *link;
-    bool link_done;             /* to be closed by who may */
     size_t attempt;             /* index of the address that is tried, or was connected to */
-    unsigned round;             /* how many times all of them have failed */
     int64_t attempt_at;         /* when the next attempt is made, without a link */
     int64_t attempt_deadline;   /* of the link that is being opened */
+    unsigned round;             /* how many times all of them have failed */
+    int opened_result;          /* what on_open is told */
     struct vouch_error failure; /* of the last attempt; after the end, its cause */
+    unsigned in_flight;
     void (*on_open)(void *context, int result, const struct vouch_error *error);
     void *open_context;
-    int opened_result; /* what it is told */
 
     struct janus_call *pending;
     struct janus_call *by_key[JANUS_BUCKETS];
     uint64_t last_id;
-    unsigned in_flight;
     int64_t next_deadline; /* no call's is earlier */
 
     struct janus_output *output, **output_end;
@@ -138,18 +132,25 @@ struct vouch_janus {
     struct janus_due *due, **due_end;
     struct janus_due opened, ended;
     size_t event_bytes;
-    bool delivering;
     pthread_t deliverer;
 
     struct os_wake wake;
-    bool driving, waiting; /* somebody drives; is in vouch_janus_wait */
-    unsigned polling;      /* threads in poll(2) */
-    bool more;             /* there may be more to receive */
     int64_t poll_until;
     struct janus_sleeper *sleepers;
     struct janus_sleeper *waiter; /* of vouch_janus_wait, while it is in there */
-    bool due_ready;               /* what it waits for */
+    unsigned polling;             /* threads in poll(2) */
+    bool driving, waiting;        /* somebody drives; is in vouch_janus_wait */
+    bool due_ready;               /* what that waits for */
+    bool delivering;
+    bool more;      /* there may be more to receive */
+    bool link_done; /* the link is to be closed by who may */
+
     struct vouch_janus_stats stats;
+    struct vouch_janus_options options; /* complete; its texts and its policy are here: */
+    struct vouch_buffer *texts[3];      /* api_secret, token, datagram_directory */
+    struct vouch_buffer *policy, *address_memory;
+    struct janus_address *addresses;
+    size_t address_count;
 };
 
 /* ---- rpc/janus_client.c: life ---- */

@@ -41,6 +41,11 @@ static int parse_file(const char *rest, struct janus_address *a, struct vouch_er
     return 0;
 }
 
+/* A part of the address, so it fits. */
+static void set_path(struct janus_address *a, const char *path) {
+    memcpy(a->path, path, strlen(path) + 1);
+}
+
 static int parse_ws_unix(const char *rest, struct janus_address *a, struct vouch_error *ret_error) {
     const char *path = strstr(rest, ":/");
     size_t size = path ? (size_t)(path - rest) : strlen(rest);
@@ -48,9 +53,9 @@ static int parse_ws_unix(const char *rest, struct janus_address *a, struct vouch
     if (size == 0)
         return refuse(ret_error, a->text, "there is no path of a socket");
     memcpy(a->socket, rest, size);
-    strcpy(a->host, "localhost");
+    memcpy(a->host, "localhost", sizeof("localhost"));
     a->port = PORT_DEFAULT;
-    strcpy(a->path, path ? path + 1 : "/");
+    set_path(a, path ? path + 1 : "/");
     return 0;
 }
 
@@ -102,7 +107,7 @@ static int parse_ws(const char *rest, struct janus_address *a, struct vouch_erro
     }
     if (*rest != '\0' && *rest != '/')
         return refuse(ret_error, a->text, "after host and port there is a path, or nothing");
-    strcpy(a->path, *rest ? rest : "/");
+    set_path(a, *rest ? rest : "/");
     return 0;
 }
 

@@ -15,7 +15,7 @@
 
 #include "rpc/janus.h"
 
-#define KEY_TEXT (2 * JANUS_TRANSACTION_BYTES)
+#define KEY_TEXT ((size_t)2 * JANUS_TRANSACTION_BYTES)
 
 /* ---- transactions ---- */
 
@@ -374,7 +374,7 @@ static struct janus_call *new_call(struct vouch_janus *janus, const struct janus
 
 int janus_call_start(struct vouch_janus *janus, const struct janus_start *start,
                      struct janus_call **ret_call, struct vouch_error *ret_error) {
-    struct vouch_buffer *text;
+    struct vouch_buffer *text = NULL;
     struct janus_call *call;
     int result = check_start(janus, start, ret_error);
     if (result < 0)

@@ -185,10 +185,10 @@ int vouch_janus_connect_async(
 int vouch_janus_connect(const char *const *addresses, size_t count,
                         const struct vouch_janus_options *options, struct vouch_janus **ret_janus,
                         struct vouch_error *ret_error) {
-    struct vouch_janus *janus;
+    struct vouch_janus *janus = NULL;
     int result =
         vouch_janus_connect_async(addresses, count, options, NULL, NULL, &janus, ret_error);
-    if (result < 0)
+    if (!janus)
         return result;
     pthread_mutex_lock(&janus->lock);
     janus_await_open(janus);

@@ -68,6 +68,8 @@ int vouch_janus_call(struct vouch_janus *janus, const struct vouch_janus_request
                      struct vouch_error *ret_error) {
     struct vouch_janus_request set = {0};
     struct vouch_janus_reply reply = {0};
+    if (ret_reply)
+        *ret_reply = reply;
     if (!request)
         return janus_fail(ret_error, -EINVAL, "there is no request");
     if (janus_check(janus) < 0)
@@ -176,17 +178,19 @@ static int of_handle(const struct vouch_janus_request *request,
     return call(request->handle->session->janus, request, options, ret_reply, ret_error);
 }
 
-int vouch_janus_message(struct vouch_janus_handle *handle, const cJSON *body, const cJSON *jsep,
-                        const struct vouch_call_options *options,
-                        struct vouch_janus_message **ret_reply, struct vouch_error *ret_error) {
+int vouch_janus_send_message(struct vouch_janus_handle *handle, const cJSON *body,
+                             const cJSON *jsep, const struct vouch_call_options *options,
+                             struct vouch_janus_message **ret_reply,
+                             struct vouch_error *ret_error) {
     const struct vouch_janus_request request = {
         .verb = VOUCH_JANUS_DO_MESSAGE, .handle = handle, .body = body, .jsep = jsep};
     return of_handle(&request, options, ret_reply, ret_error);
 }
 
-int vouch_janus_request(struct vouch_janus_handle *handle, const cJSON *body, const cJSON *jsep,
-                        const struct vouch_call_options *options,
-                        struct vouch_janus_message **ret_reply, struct vouch_error *ret_error) {
+int vouch_janus_send_request(struct vouch_janus_handle *handle, const cJSON *body,
+                             const cJSON *jsep, const struct vouch_call_options *options,
+                             struct vouch_janus_message **ret_reply,
+                             struct vouch_error *ret_error) {
     const struct vouch_janus_request request = {
         .verb = VOUCH_JANUS_DO_REQUEST, .handle = handle, .body = body, .jsep = jsep};
     return of_handle(&request, options, ret_reply, ret_error);

@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -170,12 +171,9 @@ static struct lws_context *make_context(void) {
 
 static int begin(struct ws_link *l, struct vouch_error *ret_error) {
     const struct janus_address *a = l->options.address;
-    char address[JANUS_ADDRESS_MAX + 2] = "+", host[JANUS_HOST_MAX + 16];
+    char address[JANUS_ADDRESS_MAX + 2], host[JANUS_HOST_MAX + 16];
     bool local = a->kind == JANUS_WS_UNIX;
-    if (local)
-        strcpy(address + 1, a->socket);
-    else
-        strcpy(address, a->host);
+    snprintf(address, sizeof(address), "%s%s", local ? "+" : "", local ? a->socket : a->host);
     snprintf(host, sizeof(host), strchr(a->host, ':') ? "[%s]:%d" : "%s:%d", a->host, a->port);
     l->context = make_context();
     if (!l->context)

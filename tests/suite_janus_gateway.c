@@ -50,7 +50,7 @@ static void talk(struct vouch_janus *janus, struct vouch_janus_session *session)
         "%s", error.message);
     cr_assert_gt(vouch_janus_handle_get_id(echo), 0);
 
-    cr_assert_eq(vouch_janus_message(echo, audio, NULL, NULL, &reply, &error), 0, "%s",
+    cr_assert_eq(vouch_janus_send_message(echo, audio, NULL, NULL, &reply, &error), 0, "%s",
                  error.message);
     cr_assert_eq(reply->kind, VOUCH_JANUS_EVENT);
     cr_assert_eq(reply->handle_id, vouch_janus_handle_get_id(echo));
@@ -58,13 +58,13 @@ static void talk(struct vouch_janus *janus, struct vouch_janus_session *session)
     json_check_print(reply->data, "{\"echotest\":\"event\",\"result\":\"ok\"}");
     vouch_janus_message_free(reply);
 
-    cr_assert_eq(vouch_janus_message(echo, nonsense, NULL, NULL, &reply, NULL), 0);
+    cr_assert_eq(vouch_janus_send_message(echo, nonsense, NULL, NULL, &reply, NULL), 0);
     cr_assert_eq(reply->plugin_error_code, 413);
     cr_assert_str_eq(reply->plugin_error, "Message error: no supported attributes found");
     vouch_janus_message_free(reply);
 
     /* Its event is sent by another thread of the gateway's than its acknowledgement. */
-    int result = vouch_janus_request(echo, audio, NULL, NULL, &reply, &error);
+    int result = vouch_janus_send_request(echo, audio, NULL, NULL, &reply, &error);
     cr_assert(result == 0 || result == -EINPROGRESS, "%s", error.message);
     if (result == -EINPROGRESS) {
         janus_wait_for(janus, &seen.count, 1);
@@ -80,7 +80,7 @@ static void talk(struct vouch_janus *janus, struct vouch_janus_session *session)
 
     cr_assert_eq(vouch_janus_attach(session, "janus.plugin.textroom", NULL, NULL, &rooms, &error),
                  0, "%s", error.message);
-    cr_assert_eq(vouch_janus_request(rooms, list, NULL, NULL, &reply, &error), 0, "%s",
+    cr_assert_eq(vouch_janus_send_request(rooms, list, NULL, NULL, &reply, &error), 0, "%s",
                  error.message);
     cr_assert_eq(reply->kind, VOUCH_JANUS_SUCCESS);
     cr_assert_str_eq(reply->plugin, "janus.plugin.textroom");
@@ -89,7 +89,7 @@ static void talk(struct vouch_janus *janus, struct vouch_janus_session *session)
 
     cr_assert_eq(vouch_janus_detach(echo, NULL, &error), 0, "%s", error.message);
     cr_assert_eq(vouch_janus_handle_get_state(echo), -ESTALE);
-    cr_assert_eq(vouch_janus_message(echo, audio, NULL, NULL, NULL, NULL), -ESTALE);
+    cr_assert_eq(vouch_janus_send_message(echo, audio, NULL, NULL, NULL, NULL), -ESTALE);
     vouch_janus_handle_free(echo);
     vouch_janus_handle_free(rooms);
     cJSON_Delete(audio);
@@ -350,7 +350,7 @@ Test(janus_gateway, a_session_is_claimed_by_another_connection) {
                  error.message);
     cr_assert_eq(vouch_janus_session_get_id(claimed), session_id);
     cr_assert_eq(vouch_janus_handle_of(claimed, handle_id, NULL, &again), 0);
-    cr_assert_eq(vouch_janus_message(again, audio, NULL, NULL, NULL, &error), 0, "%s",
+    cr_assert_eq(vouch_janus_send_message(again, audio, NULL, NULL, NULL, &error), 0, "%s",
                  error.message);
     vouch_janus_session_free(claimed);
     vouch_janus_free(janus);

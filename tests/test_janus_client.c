@@ -297,7 +297,9 @@ Test(janus_client, freed_with_calls_under_way) {
 static int in_child(struct vouch_janus *janus, struct vouch_janus_session *session) {
     struct janus_outcome outcome = {0};
     const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
+    struct vouch_janus_session *made;
     bool good = vouch_janus_ping(janus, NULL, NULL) == -ECHILD &&
+                vouch_janus_create(janus, NULL, NULL, &made, NULL) == -ECHILD &&
                 vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome,
                                        NULL) == -ECHILD &&
                 vouch_janus_wait(janus, 0) == -ECHILD && vouch_janus_process(janus) == -ECHILD &&

@@ -39,7 +39,7 @@ static void *talks(void *context) {
         char text[64];
         snprintf(text, sizeof(text), "{\"from\":%d,\"number\":%d}", (int)(intptr_t)context, i);
         cJSON *body = json_tree(text);
-        cr_assert_eq(vouch_janus_message(shared, body, NULL, NULL, &reply, &error), 0, "%s",
+        cr_assert_eq(vouch_janus_send_message(shared, body, NULL, NULL, &reply, &error), 0, "%s",
                      error.message);
         json_check_print(reply->data, text);
         vouch_janus_message_free(reply);

@@ -51,17 +51,17 @@ Test(janus_verbs, each) {
     cr_assert_eq(vouch_janus_claim(janus, 11, NULL, NULL, &claimed, &error), -EEXIST);
     cr_assert_eq(vouch_janus_claim(janus, 0, NULL, NULL, &claimed, &error), -EINVAL);
 
-    cr_assert_eq(vouch_janus_message(handle, body, NULL, NULL, &reply, &error), 0);
+    cr_assert_eq(vouch_janus_send_message(handle, body, NULL, NULL, &reply, &error), 0);
     cr_assert_eq(reply->kind, VOUCH_JANUS_EVENT);
     json_check_print(reply->data, "{\"x\":9007199254740993}");
     vouch_janus_message_free(reply);
-    cr_assert_eq(vouch_janus_message(handle, sync, body, NULL, &reply, &error), 0);
+    cr_assert_eq(vouch_janus_send_message(handle, sync, body, NULL, &reply, &error), 0);
     cr_assert_eq(reply->kind, VOUCH_JANUS_SUCCESS);
     vouch_janus_message_free(reply);
-    cr_assert_eq(vouch_janus_request(handle, sync, NULL, NULL, &reply, &error), 0);
+    cr_assert_eq(vouch_janus_send_request(handle, sync, NULL, NULL, &reply, &error), 0);
     vouch_janus_message_free(reply);
     reply = (void *)&error;
-    cr_assert_eq(vouch_janus_request(handle, body, NULL, NULL, &reply, &error), -EINPROGRESS);
+    cr_assert_eq(vouch_janus_send_request(handle, body, NULL, NULL, &reply, &error), -EINPROGRESS);
     cr_assert_null(reply);
     cr_assert_eq(vouch_janus_trickle(handle, body, NULL, &error), 0);
     cr_assert_eq(vouch_janus_trickle(handle, list, NULL, &error), -EINVAL);

@@ -306,18 +306,18 @@ VOUCH_API int vouch_janus_destroy(struct vouch_janus_session *session,
 /* Sends a body (an object) to the plugin, perhaps with a jsep, and waits for the event that answers
  * it, or for the plugin's answer if it gives that at once: the reply's kind says which. An event
  * that comes after the call has ended otherwise goes to the handle's listener. */
-VOUCH_API VOUCH_MUST_CHECK int vouch_janus_message(struct vouch_janus_handle *handle,
-                                                   const cJSON *body, const cJSON *jsep,
-                                                   const struct vouch_call_options *options,
-                                                   struct vouch_janus_message **ret_reply,
-                                                   struct vouch_error *ret_error);
+VOUCH_API VOUCH_MUST_CHECK int vouch_janus_send_message(struct vouch_janus_handle *handle,
+                                                        const cJSON *body, const cJSON *jsep,
+                                                        const struct vouch_call_options *options,
+                                                        struct vouch_janus_message **ret_reply,
+                                                        struct vouch_error *ret_error);
 /* The same for plugins' requests that are answered at once. -EINPROGRESS: it was accepted, and the
  * answer will come as an event to the handle's listener. */
-VOUCH_API VOUCH_MUST_CHECK int vouch_janus_request(struct vouch_janus_handle *handle,
-                                                   const cJSON *body, const cJSON *jsep,
-                                                   const struct vouch_call_options *options,
-                                                   struct vouch_janus_message **ret_reply,
-                                                   struct vouch_error *ret_error);
+VOUCH_API VOUCH_MUST_CHECK int vouch_janus_send_request(struct vouch_janus_handle *handle,
+                                                        const cJSON *body, const cJSON *jsep,
+                                                        const struct vouch_call_options *options,
+                                                        struct vouch_janus_message **ret_reply,
+                                                        struct vouch_error *ret_error);
 /* One candidate (an object), many (an array), or that there are no more. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_janus_trickle(struct vouch_janus_handle *handle,
                                                    const cJSON *candidate,
@@ -395,8 +395,9 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_janus_call_async(struct vouch_janus *janus,
                                                       vouch_janus_callback callback, void *context,
                                                       uint64_t *ret_id);
 
-/* The same, waiting. `ret_reply` (may be NULL) gets what was made and the message, all of which the
- * caller frees; where it is NULL, that is done here. Not from a callback. */
+/* The same, waiting. `ret_reply` (may be NULL) gets what was made and the message (it is cleared on
+ * failure), all of which the caller frees; where it is NULL, that is done here. Not from a
+ * callback. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_janus_call(struct vouch_janus *janus,
                                                 const struct vouch_janus_request *request,
                                                 const struct vouch_call_options *options,
