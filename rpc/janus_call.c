@@ -392,7 +392,7 @@ int janus_call_start(struct vouch_janus *janus, const struct janus_start *start,
         result = janus_fail(ret_error, -ETIMEDOUT, "the deadline has passed");
     if (result == 0)
         result = print(janus, start->request, call, &text, ret_error);
-    if (result < 0) {
+    if (!text) {
         janus_call_free(janus, call);
         return result;
     }
