@@ -173,8 +173,9 @@ struct vouch_janus_options {
     int64_t answer_timeout;
 
     unsigned max_calls;  /* 0: VOUCH_JANUS_CALLS_DEFAULT; at most VOUCH_JANUS_CALLS_BOUND */
-    size_t max_message;  /* sent or taken, bytes; 0: VOUCH_JANUS_MESSAGE_DEFAULT; at most
-                            VOUCH_JANUS_MESSAGE_BOUND */
+    size_t max_message;  /* sent or taken, bytes (a UNIX socket has a
+                            buffer of that size to read into); 0: VOUCH_JANUS_MESSAGE_DEFAULT; at
+                            most  VOUCH_JANUS_MESSAGE_BOUND */
     unsigned max_events; /* 0: VOUCH_JANUS_EVENTS_DEFAULT; at most VOUCH_JANUS_EVENTS_BOUND. Later
                             ones are dropped and counted */
     size_t event_bytes;  /* of all that wait; 0: VOUCH_JANUS_EVENT_BYTES_DEFAULT */
