@@ -121,7 +121,7 @@ static int pixl_calls(const struct scenario_place *place) {
 }
 
 static void fail_each(struct support_allocator *allocator, uint64_t count) {
-    static const struct scenario scenario = {"pixl_calls", pixl_calls};
+    static const struct scenario scenario = {.name = "pixl_calls", .run = pixl_calls};
     uint64_t n = 0;
     int r;
     do {
