@@ -308,6 +308,35 @@ Test(dialects, notices_reach_one_or_all) {
     end();
 }
 
+/* The one that ends is not there for notices any more, also not while it is told of. */
+static void say_who_left(void *context, uint64_t connection, const struct vouch_identity *peer) {
+    char text[64];
+    (void)context;
+    (void)peer;
+    int size = snprintf(text, sizeof(text), "%u has left", (unsigned)connection);
+    cr_assert_eq(vouch_server_send_notice(stage.server, connection, text, (size_t)size), -ENOENT);
+    int told = vouch_server_send_notice(stage.server, 0, text, (size_t)size);
+    cr_assert_eq(told, connection == 2 ? 1 : 0);
+}
+
+Test(dialects, who_leaves_can_be_told_of_to_the_others) {
+    support_baseline_begin();
+    toy_init(&toy);
+    struct vouch_server_options with = {VOUCH_OPTIONS(with), .on_close = say_who_left};
+    struct vouch_serve_options options = both();
+    rpc_stage_open(&stage, &with);
+    int stays = raw_with(&options), leaves = raw_with(&options);
+    say(stays, "call 1 echo here\n");
+    expect_line(stays, "ok 1 here");
+    say(leaves, "call 1 echo here\n");
+    expect_line(leaves, "ok 1 here");
+    close(leaves);
+    expect_line(stays, "note 2 has left");
+    cr_assert_eq(vouch_server_send_notice(stage.server, 2, "still there?", 12), -ENOENT);
+    close(stays);
+    end();
+}
+
 Test(dialects, notices_beyond_those_that_may_wait_are_counted_and_the_first_kept) {
     begin();
     struct vouch_serve_options options = both();
