@@ -210,6 +210,42 @@ Test(dialects, errors_are_told_as_the_dialect_does) {
     end();
 }
 
+Test(dialects, what_a_line_says_itself_ends_where_it_ends) {
+    begin();
+    int fd = raw();
+    say(fd, "call 1 refuse for this\nrubbish\n");
+    expect_line(fd, "err 1 5 for this");
+    say(fd, "call 2 or/echo x\n");
+    expect_line(fd, "ok 2 x");
+    say(fd, "call 3 mistake x\n");
+    expect_line(fd, "err 3 9 the server sent an error of unknown type");
+    cr_assert_eq(rpc_stats(&stage).errors[VOUCH_REMOTE_UNKNOWN], 1);
+    close(fd);
+    end();
+}
+
+Test(dialects, what_a_line_says_itself_is_not_looked_at_when_the_line_is_gone) {
+    support_baseline_begin();
+    toy_init(&toy);
+    struct vouch_server_options with = {VOUCH_OPTIONS(with), .max_request = 1000,
+                                        .drain_max = 100000};
+    static const char *const targets[] = {"or/echo", "refuse"};
+    static const char *const answers[] = {" is over the maximum of 1000 bytes",
+                                          "err 1 5 the server's policy denies this call"};
+    char body[50000], line[sizeof(body) + 64];
+    rpc_stage_open(&stage, &with);
+    memset(body, 'x', sizeof(body));
+    int fd = raw();
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(line, sizeof(line), "call 1 %s %.*s\n", targets[i], (int)sizeof(body), body);
+        say(fd, line);
+        hear(fd, line, sizeof(line));
+        cr_assert_not_null(strstr(line, answers[i]), "%s", line);
+    }
+    close(fd);
+    end();
+}
+
 Test(dialects, a_megabyte_each_way) {
     begin();
     struct vouch_serve_options options = both();

@@ -49,8 +49,8 @@ struct vouch_message {
     uint32_t id;
     const uint8_t *data; /* the body. Not set when written: only its size is */
     size_t size;
-    /* Calls that are read: 0, or why they can't be run; replies: 0 or the error (enum
-     * vouch_remote_error), with a text that need not end in NUL. */
+    /* Calls that are read: 0, or why they can't be run; replies: 0 or the error. An enum
+     * vouch_remote_error, with a text, which may be none and need not end in NUL. */
     int result;
     const char *text;
     size_t text_size;
