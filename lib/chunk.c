@@ -254,8 +254,10 @@ int vouch_chunk_decoder_space(struct vouch_chunk_decoder *decoder, uint8_t **ret
 
 static void decoder_skip_line(struct vouch_chunk_decoder *decoder) {
     size_t held = decoder_held(decoder);
-    const uint8_t *rest = decoder->buffer ? decoder->buffer->data + decoder->begin : NULL;
-    const uint8_t *end = held > 0 ? memchr(rest, '\n', held) : NULL;
+    if (held == 0)
+        return;
+    const uint8_t *rest = decoder->buffer->data + decoder->begin;
+    const uint8_t *end = memchr(rest, '\n', held);
     size_t now = end ? (size_t)(end - rest) : held;
     decoder->begin += end ? now + 1 : now;
     decoder->skipped += now;

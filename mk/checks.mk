@@ -10,6 +10,7 @@ export MAKE BUILD
 deps:
 	@tools/deps build test
 	@tools/deps --optional loops
+	@tools/deps --optional node
 
 test: deps
 	@+tools/check test

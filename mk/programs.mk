@@ -93,7 +93,7 @@ TEST_LDFLAGS := $(WRAPS:%=-Wl,--wrap=%) -Wl,--wrap=protobuf_c_message_pack
 TEST_LDFLAGS += $(if $(filter portable,$(PLATFORM)),-Wl$(comma)--no-as-needed)
 else
 FAULT_SOURCES := $(addprefix tests/,suite_faults.c suite_syscalls.c suite_allocations.c suite_short_io.c suite_errno.c \
-    suite_oom.c faults.c) $(wildcard tests/scenarios*.c)
+    suite_oom.c suite_pixl_oom.c faults.c) $(wildcard tests/scenarios*.c)
 TEST_SOURCES := $(filter-out $(FAULT_SOURCES),$(TEST_SOURCES))
 endif
 
@@ -138,6 +138,17 @@ $(TEST_OBJ)/tests/plugins/%.o: tests/plugins/%.c $(OBJ)/flags
 $(TEST_PLUGINS): $(OUT)/tests/plugins/%: $(TEST_OBJ)/tests/plugins/%.o $(STATIC_LIB)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+# Programs for those of Node.js to talk to: the public interface only.
+NODE_TESTS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/node/*.c))
+.PHONY: node-tests
+node-tests: $(NODE_TESTS)
+$(NODE_TESTS): $(OUT)/tests/node/%: $(OBJ)/tests/node/%.o $(TYPED_STATIC) $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(TYPED_LIBS) $(LIBS)
+$(NODE_TESTS:$(OUT)/%=$(OBJ)/%.o): $(OBJ)/%.o: %.c $(OBJ)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(WARNINGS) -MMD -MP -c $< -o $@
 
 # Tests that fail, to see that it is noticed.
 SELFTEST := $(OUT)/selftest/$(RUNNER)

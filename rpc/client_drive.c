@@ -537,11 +537,12 @@ static int wait_once(struct vouch_client *client, struct client_sleeper *self, i
     return 0;
 }
 
-/* On a dead connection nothing is left to come: other threads run the callbacks that remain. */
+/* On a dead connection nothing is left to come, but what the server says unasked when it is back:
+ * other threads run the callbacks that remain. */
 static bool is_worth_waiting(struct vouch_client *client) {
     if (session_failure(&client->link.session) == 0)
         return client_has_more_to_come(client);
-    return client_retry_at(client) != VOUCH_FOREVER;
+    return client->on_notice && client_retry_at(client) != VOUCH_FOREVER;
 }
 
 int vouch_client_wait(struct vouch_client *client, int64_t deadline) {
@@ -554,6 +555,7 @@ int vouch_client_wait(struct vouch_client *client, int64_t deadline) {
     client_lock(client);
     int callbacks = 0;
     client_send(client); /* calls that waited for more */
+    client_retry(client);
     while (r == 0 && (callbacks = client_run_callbacks(client)) == 0 && is_worth_waiting(client))
         r = wait_once(client, &self, deadline);
     client_hand_over(client);

@@ -161,29 +161,51 @@ static void on_notice(void *context, const struct vouch_reply *notice) {
 
 /* ---- life ---- */
 
+/* What the client beneath is to be made with, but for what only the struct has. */
+static int read_options(const struct vouch_pixl_client_options *options,
+                        struct vouch_pixl_client_options *o, struct vouch_client_options *set,
+                        struct vouch_json_rules *rules) {
+    *o = (struct vouch_pixl_client_options){0};
+    *set = (struct vouch_client_options){0};
+    *rules = (struct vouch_json_rules){0};
+    OPTIONS_READ(*o, options);
+    OPTIONS_READ(*set, o->client);
+    OPTIONS_READ(*rules, o->rules);
+    if (o->call_timeout < 0 || rules->max_depth > VOUCH_JSON_DEPTH_BOUND)
+        return -EINVAL;
+    set->size = sizeof(*set);
+    rules->size = sizeof(*rules);
+    set->call_timeout = options_time(o->call_timeout, VOUCH_PIXL_CALL_TIMEOUT_DEFAULT);
+    set->on_notice = o->on_message ? on_notice : NULL;
+    set->reconnect = o->reconnect >= 0;
+    set->reconnect_after = set->reconnect ? options_time(o->reconnect, RECONNECT_DEFAULT) : 0;
+    set->reconnect_min = set->reconnect_max = set->reconnect_after;
+    return 0;
+}
+
+static int pool_of(const struct vouch_client_options *set, struct vouch_pool **ret_pool) {
+    const struct vouch_pool_options options = {VOUCH_OPTIONS(options), .allocator = set->allocator};
+    if (!set->pool)
+        return vouch_pool_new(&options, ret_pool);
+    *ret_pool = vouch_pool_ref(set->pool);
+    return 0;
+}
+
 /* Without the client beneath; `set` gets what that is to be made with. */
 static int create(const struct vouch_pixl_client_options *options, struct vouch_client_options *set,
                   struct vouch_pixl_client **ret_pixl) {
-    struct vouch_pixl_client_options o = {0};
-    struct vouch_json_rules rules = {0};
+    struct vouch_pixl_client_options o;
+    struct vouch_json_rules rules;
     struct vouch_buffer *memory;
-    OPTIONS_READ(o, options);
-    *set = (struct vouch_client_options){0};
-    OPTIONS_READ(*set, o.client);
-    set->size = sizeof(*set);
-    OPTIONS_READ(rules, o.rules);
-    if (o.call_timeout < 0 || rules.max_depth > VOUCH_JSON_DEPTH_BOUND)
-        return -EINVAL;
-    rules.size = sizeof(rules);
+    struct vouch_pool *pool;
+    int r = read_options(options, &o, set, &rules);
+    if (r == 0)
+        r = pool_of(set, &pool);
+    if (r < 0)
+        return r;
     const char *agent = o.user_agent ? o.user_agent : "vouch/" VOUCH_VERSION_STRING;
     long pid = (long)getpid();
     size_t tail = pixl_wrap_tail(NULL, pid, agent);
-
-    const struct vouch_pool_options of_pool = {VOUCH_OPTIONS(of_pool), .allocator = set->allocator};
-    struct vouch_pool *pool = set->pool ? vouch_pool_ref(set->pool) : NULL;
-    int r = pool ? 0 : vouch_pool_new(&of_pool, &pool);
-    if (r < 0)
-        return r;
     r = vouch_pool_get(pool, 0, sizeof(struct vouch_pixl_client) + tail, &memory);
     if (r < 0) {
         vouch_pool_unref(pool);
@@ -209,12 +231,7 @@ static int create(const struct vouch_pixl_client_options *options, struct vouch_
     pixl_wrap_tail(pixl->tail.at, pid, agent);
     set->pool = pool;
     set->dialect = &pixl->dialect;
-    set->call_timeout = options_time(o.call_timeout, VOUCH_PIXL_CALL_TIMEOUT_DEFAULT);
-    set->on_notice = o.on_message ? on_notice : NULL;
     set->notice_context = pixl;
-    set->reconnect = o.reconnect >= 0;
-    set->reconnect_after = set->reconnect ? options_time(o.reconnect, RECONNECT_DEFAULT) : 0;
-    set->reconnect_min = set->reconnect_max = set->reconnect_after;
     *ret_pixl = pixl;
     return 0;
 }

@@ -248,7 +248,7 @@ static void refuse(struct vouch_message *message, enum vouch_remote_error result
                    const char *text) {
     if (message->result != 0)
         return;
-    message->result = result;
+    message->result = (int)result;
     message->text = text;
     message->text_size = strlen(text);
 }

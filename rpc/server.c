@@ -273,10 +273,18 @@ static int serving_new(struct vouch_server *server, const struct vouch_serve_opt
     return 0;
 }
 
+static bool same_dialect(const struct vouch_dialect *a, const struct vouch_dialect *b) {
+    return a->context == b->context && a->method_flags == b->method_flags &&
+           a->begins == b->begins && a->read == b->read && a->prepare == b->prepare &&
+           a->wrap == b->wrap && a->observe == b->observe;
+}
+
 static bool same_serving(const struct serving *a, const struct serving *b) {
-    return a->without_identity == b->without_identity && a->choice.native == b->choice.native &&
-           a->choice.count == b->choice.count &&
-           memcmp(a->dialects, b->dialects, sizeof(a->dialects)) == 0;
+    bool same = a->without_identity == b->without_identity &&
+                a->choice.native == b->choice.native && a->choice.count == b->choice.count;
+    for (size_t i = 0; same && i < a->choice.count; i++)
+        same = same_dialect(&a->dialects[i], &b->dialects[i]);
+    return same;
 }
 
 /* One for all that are served in the same way: there may be a connection a second that says how. */

@@ -116,6 +116,19 @@ Test(pixl_client, calls) {
     close_both();
 }
 
+Test(pixl_client, in_a_pool_that_is_shared) {
+    struct vouch_pool *pool;
+    support_baseline_begin();
+    cr_assert_eq(vouch_pool_new(NULL, &pool), 0);
+    const struct vouch_client_options general = {VOUCH_OPTIONS(general), .pool = pool};
+    pixl_stage_open(&stage, NULL, NULL);
+    client = pixl_stage_client(&stage, &(struct vouch_pixl_client_options){.client = &general});
+    cr_assert_eq(vouch_client_get_pool(beneath()), pool);
+    pixl_check_call(client, "/over/there", "1", 0, "1");
+    vouch_pool_unref(pool);
+    close_both();
+}
+
 Test(pixl_client, what_it_writes) {
     char line[256];
     struct outcome outcome;
@@ -373,11 +386,9 @@ Test(pixl_client, messages_of_a_server_of_ours) {
 }
 
 Test(pixl_client, without_a_listener_they_are_dropped) {
-    struct outcome outcome;
     open_raw(NULL);
     pixl_raw_send(&raw, "{\"a\":1}");
     check_data(",\"data\":1", "1");
-    (void)outcome;
     close_raw();
 }
 
@@ -494,7 +505,9 @@ Test(pixl_client, connects_again_without_a_call) {
     await(&outcome);
     cr_assert_eq(outcome.result, -ECONNRESET);
     restart();
-    cr_assert_eq(vouch_client_wait(beneath(), vouch_deadline_in(RPC_PATIENCE)), 0);
+    int64_t give_up = vouch_deadline_in(RPC_PATIENCE);
+    while (stats_of().connects == 1 && vouch_now() < give_up)
+        cr_assert_eq(vouch_client_wait(beneath(), VOUCH_FOREVER), 0);
     cr_assert_eq(stats_of().connects, 2);
     cr_assert_eq(stats_of().calls, 2);
     pixl_check_call(client, "/over/there", "2", 0, "2");
@@ -522,6 +535,56 @@ Test(pixl_client, never_again_where_that_is_said) {
     pixl_check_call(client, "/over/there", "1", -ECONNRESET, NULL);
     pixl_check_call(client, "/over/there", "1", -ECONNRESET, NULL);
     cr_assert_eq(stats_of().connects, 1);
+    close_both();
+}
+
+static atomic_bool restarted;
+
+/* Until the last restart calls may fail; after it each thread is answered. */
+static void *call_until_it_lasts(void *context) {
+    const struct vouch_call_options brief = {VOUCH_OPTIONS(brief), .timeout = VOUCH_SECONDS(5)};
+    int64_t give_up = vouch_deadline_in(RPC_PATIENCE);
+    (void)context;
+    for (;;) {
+        bool last = atomic_load(&restarted);
+        int r = vouch_pixl_call(client, "/over/there", NULL, &brief, NULL, NULL);
+        if (last && r == 0)
+            return NULL;
+        cr_assert_lt(vouch_now(), give_up);
+    }
+}
+
+static void *wait_for_messages(void *context) {
+    (void)context;
+    while (!atomic_load(&restarted))
+        (void)vouch_client_wait(beneath(), vouch_deadline_in(VOUCH_MILLISECONDS(5)));
+    return NULL;
+}
+
+static void ignore_message(void *context, const cJSON *message) {
+    (void)context;
+    (void)message;
+}
+
+Test(pixl_client, many_threads_while_the_server_goes_and_comes) {
+    pthread_t threads[4], waiter;
+    const struct vouch_pixl_client_options options = {
+        VOUCH_OPTIONS(options), .reconnect = VOUCH_MILLISECONDS(1), .on_message = ignore_message};
+    open_listening();
+    cr_assert_eq(vouch_pixl_client_dial(stage.rpc.path, NULL, &options, &client, NULL), 0);
+    atomic_store(&restarted, false);
+    for (size_t i = 0; i < 4; i++)
+        threads[i] = support_thread_start(call_until_it_lasts, NULL);
+    waiter = support_thread_start(wait_for_messages, NULL);
+    for (int i = 0; i < 5; i++) {
+        RPC_EVENTUALLY(rpc_stats(&stage.rpc).calls > 0);
+        restart();
+    }
+    atomic_store(&restarted, true);
+    for (size_t i = 0; i < 4; i++)
+        support_thread_join(threads[i]);
+    support_thread_join(waiter);
+    cr_assert_geq(stats_of().connects, 5);
     close_both();
 }
 

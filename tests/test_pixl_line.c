@@ -124,6 +124,22 @@ Test(pixl_line, limits_of_uri_and_id) {
     check_refused(line, VOUCH_REMOTE_TOO_LARGE, "the ipcReqID is too long", "null");
 }
 
+Test(pixl_line, both_too_long_is_one_error) {
+    char line[1024], text[2 * VOUCH_PIXL_ID_MAX];
+    memset(text, 't', sizeof(text));
+    text[sizeof(text) - 1] = '\0';
+    snprintf(line, sizeof(line), "{\"uri\":\"%.300s\",\"ipcReqID\":\"%.300s\"}", text, text);
+    check_refused(line, VOUCH_REMOTE_TOO_LARGE, "the ipcReqID is too long", "null");
+}
+
+Test(pixl_line, long_keys_mean_nothing) {
+    char line[1024], key[400];
+    memset(key, 'k', sizeof(key));
+    key[sizeof(key) - 1] = '\0';
+    snprintf(line, sizeof(line), "{\"%s\":1,\"uri\":\"/x\",\"%s\":2}", key, key);
+    check_call(line, "/x", "null", "null");
+}
+
 Test(pixl_line, other_text_is_skipped) {
     static const char *const lines[] = {
         "",     " ",      "\r",   "hello",          "[{\"uri\":\"/x\"}]",
@@ -148,6 +164,7 @@ Test(pixl_line, what_is_not_json) {
         "{\"ipcReqID\":1,\"uri\":\"/\\x\"}",
         "{\"ipcReqID\":1,\"uri\":\"/\\u00g0\"}",
         "{\"ipcReqID\":1,\"uri\":\"/\\u00",
+        "{\"ipcReqID\":1,\"uri\":\"/\\u00\"}",
         "{'uri':'/x'}",
         "{\"ipcReqID\" 1,\"uri\":\"/x\"}",
         "{]",

@@ -90,7 +90,6 @@ Test(pixl_server, a_pattern_that_takes_too_long_is_answered) {
 }
 
 Test(pixl_server, the_same_methods_through_vouch) {
-    struct vouch_conn *conns[2];
     struct vouch_client *client;
     struct vouch_error error;
     cJSON *request, *reply;
@@ -108,7 +107,6 @@ Test(pixl_server, the_same_methods_through_vouch) {
     cJSON_Delete(request);
     check("/json/echo", "{\"a\":1}", "{\"a\":1}");
     vouch_client_free(client);
-    (void)conns;
     close_both();
 }
 
@@ -127,6 +125,74 @@ Test(pixl_server, both_on_one_connection_are_told_apart) {
     rpc_received_free(&received);
     pixl_raw_close(&either);
     close_both();
+}
+
+Test(pixl_server, both_on_one_socket) {
+    struct vouch_pixl_client *theirs;
+    struct vouch_client *ours;
+    struct vouch_listener *listener;
+    struct vouch_error error;
+    support_baseline_begin();
+    pixl_stage_init(&stage, NULL, NULL);
+    const struct vouch_dialect *dialect = vouch_pixl_server_get_dialect(stage.pixl);
+    const struct vouch_serve_options serve = {VOUCH_OPTIONS(serve), .dialects = &dialect,
+                                              .dialect_count = 1};
+    support_temp_path(stage.rpc.path, "s");
+    cr_assert_eq(vouch_listen(stage.rpc.path, NULL, &listener, NULL), 0);
+    cr_assert_eq(vouch_server_add_listener_with(stage.rpc.server, listener, &serve), 0);
+    cr_assert_eq(vouch_server_start(stage.rpc.server), 0);
+    cr_assert_eq(vouch_pixl_client_dial(stage.rpc.path, NULL, NULL, &theirs, &error), 0);
+    cr_assert_eq(vouch_client_dial(stage.rpc.path, NULL, NULL, &ours, &error), 0);
+    for (int i = 0; i < 3; i++) {
+        pixl_check_call(theirs, "/over/there", "[1]", 0, "[1]");
+        /* The 123 bytes that '{' would be the length of, if it could be one, are among them. */
+        for (size_t size = 2; size < 200; size++) {
+            char text[256];
+            memset(text, ' ', size);
+            text[0] = '1';
+            struct vouch_reply reply;
+            cr_assert_eq(vouch_json_call_text(ours, "/json/echo", text, size, NULL, &reply, &error),
+                         0, "%s", error.message);
+            vouch_reply_release(&reply);
+        }
+    }
+    cr_assert_eq(pixl_stage_stats(&stage).connections, 1);
+    vouch_client_free(ours);
+    vouch_pixl_client_free(theirs);
+    pixl_stage_close(&stage);
+    support_baseline_end();
+}
+
+static void count_end(void *context, int result, const cJSON *data,
+                      const struct vouch_pixl_error *error) {
+    cr_assert_eq(result, 0, "%s", error->message);
+    json_check_print(data, "[7]");
+    (*(unsigned *)context)++;
+}
+
+Test(pixl_server, in_a_foreign_loop) {
+    struct vouch_pixl_client *client;
+    unsigned ends = 0;
+    rpc_need_loop_descriptor();
+    support_baseline_begin();
+    pixl_stage_init(&stage, NULL, NULL);
+    cr_assert_geq(vouch_server_get_fd(stage.rpc.server), 0);
+    client = pixl_stage_client(&stage, NULL);
+    cJSON *data = json_tree("[7]");
+    for (int i = 0; i < 20; i++)
+        cr_assert_eq(vouch_pixl_call_async(client, i % 2 ? "/over/there" : "/ipcserver/test/echo",
+                                           data, NULL, count_end, &ends, NULL),
+                     0);
+    cJSON_Delete(data);
+    int64_t give_up = vouch_deadline_in(RPC_PATIENCE);
+    while (ends < 20 && vouch_now() < give_up) {
+        cr_assert_eq(vouch_server_process(stage.rpc.server), 0);
+        cr_assert_geq(vouch_client_process(vouch_pixl_client_get_client(client)), 0);
+    }
+    cr_assert_eq(ends, 20);
+    vouch_pixl_client_free(client);
+    pixl_stage_close(&stage);
+    support_baseline_end();
 }
 
 /* ---- the built-in methods ---- */
@@ -323,7 +389,7 @@ Test(pixl_server, statistics) {
 
 Test(pixl_server, a_client_that_does_not_read_blocks) {
     size_t size = 1000000;
-    open_both();
+    open_with(&(struct vouch_server_options){.send_buffer_max = 1}, NULL);
     char *line = malloc(size + 100);
     cr_assert_not_null(line);
     int head = snprintf(line, 100, "{\"uri\":\"/ipcserver/test/echo\",\"data\":\"");

@@ -233,8 +233,9 @@ VOUCH_API int64_t vouch_client_get_timeout(struct vouch_client *client);
 VOUCH_API int vouch_client_process(struct vouch_client *client);
 
 /* Waits until at least one callback has run, none is left to wait for, or `deadline`. Returns how
- * many ran (0: nothing is left), -ETIMEDOUT, or as process. With reconnect_after it waits for a
- * connection, too. One thread at a time. */
+ * many ran (0: nothing is left), -ETIMEDOUT, or as process. With reconnect_after it
+ * connects again when it is time for that, and where there is on_notice waits for that, too. One
+ * thread at a time. */
 VOUCH_API int vouch_client_wait(struct vouch_client *client, int64_t deadline);
 
 /* The server's identity, of the present connection; a reference for the caller
