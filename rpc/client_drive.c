@@ -456,9 +456,17 @@ short vouch_client_get_events(struct vouch_client *client) {
     return events;
 }
 
+/* A connection that is dead, and all calls on it ended, has no deadlines of its own any more,
+ * though what had begun before (a stall, say) never ends. */
+static int64_t next_deadline(struct vouch_client *client) {
+    const struct session *session = &client->link.session;
+    bool over = session_failure(session) != 0 && !client->flight;
+    return earlier(over ? VOUCH_FOREVER : session_deadline(session), client_retry_at(client));
+}
+
 int64_t vouch_client_get_timeout(struct vouch_client *client) {
     client_lock(client);
-    int64_t deadline = earlier(session_deadline(&client->link.session), client_retry_at(client));
+    int64_t deadline = next_deadline(client);
     int64_t now = vouch_now();
     bool ready =
         client->ended.head || (client->link.broken && session_failure(&client->link.session) == 0);
