@@ -141,7 +141,12 @@ static int listen_at(const struct addrinfo *to, bool any, int backlog) {
     return r;
 }
 
-/* The first address that can be bound; of every address, that of IPv6, which takes both. */
+static bool lacks_protocol(int code) {
+    return code == -EAFNOSUPPORT || code == -EPROTONOSUPPORT || code == -EADDRNOTAVAIL;
+}
+
+/* The first address that can be bound; of every address, that of IPv6, which takes both. IPv4 alone
+ * is every address only where there is no IPv6: else somebody may have that half of the port. */
 static int listen_at_first(const struct place *place, const struct addrinfo *list, int backlog) {
     bool any = !place->host;
     int r = -EADDRNOTAVAIL;
@@ -153,7 +158,7 @@ static int listen_at_first(const struct place *place, const struct addrinfo *lis
             if (r >= 0)
                 return r;
         }
-        if (family != AF_INET6)
+        if (family != AF_INET6 || !lacks_protocol(r))
             return fail(place, r, "listening by TCP");
     }
 }

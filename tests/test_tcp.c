@@ -167,6 +167,28 @@ Test(tcp, every_address_takes_both_protocols) {
     vouch_listener_free(listener);
 }
 
+static int hold_ipv6_only(uint16_t *ret_port) {
+    struct sockaddr_in6 at = {.sin6_family = AF_INET6};
+    socklen_t size = sizeof(at);
+    int on = 1, fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0 ||
+        bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 1) < 0 ||
+        getsockname(fd, (struct sockaddr *)&at, &size) < 0)
+        cr_skip_test("no IPv6");
+    *ret_port = ntohs(at.sin6_port);
+    return fd;
+}
+
+/* Who has a half of every address would get the clients that come by it. */
+Test(tcp, every_address_is_not_half_of_them) {
+    uint16_t port;
+    struct vouch_listener *listener;
+    int other = hold_ipv6_only(&port);
+    cr_assert_eq(vouch_listen_tcp_reuseport(NULL, port, NULL, &listener, &error), -EADDRINUSE);
+    close(other);
+    vouch_listener_free(must_listen(NULL, port, NULL));
+}
+
 Test(tcp, names) {
     struct vouch_listener *listener = must_listen("localhost", 0, NULL);
     struct vouch_conn *conn;
