@@ -81,9 +81,11 @@ static int resolve(const struct place *place, int flags, struct addrinfo **ret_l
                      place->text);
 }
 
-void tcp_no_delay(int fd) {
+void tcp_set_up(int fd) {
     int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    /* A peer can be gone without its kernel saying so, which no UNIX socket's can. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
 int tcp_unknown_peer(const struct vouch_allocator *allocator,
@@ -287,7 +289,7 @@ static int make_conn(int fd, const struct vouch_allocator *allocator,
                      struct vouch_conn **ret_conn) {
     const struct vouch_conn_options options = {VOUCH_OPTIONS(options), .allocator = allocator};
     const struct vouch_identity *peer;
-    tcp_no_delay(fd);
+    tcp_set_up(fd);
     int r = tcp_unknown_peer(allocator, &peer);
     if (r < 0)
         return r;

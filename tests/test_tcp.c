@@ -48,6 +48,14 @@ static struct vouch_conn *must_accept(struct vouch_listener *listener) {
     return conn;
 }
 
+/* A peer that has vanished without a word is found out. */
+static bool is_kept_alive(const struct vouch_conn *conn) {
+    int on = 0;
+    socklen_t size = sizeof(on);
+    cr_assert_eq(getsockopt(vouch_conn_get_fd(conn), SOL_SOCKET, SO_KEEPALIVE, &on, &size), 0);
+    return on;
+}
+
 static bool has_no_delay(const struct vouch_conn *conn) {
     int on = 0;
     socklen_t size = sizeof(on);
@@ -72,6 +80,7 @@ Test(tcp, bytes_go_to_and_fro_and_nothing_is_known_of_who_sends_them) {
         cr_assert_not(vouch_policy_check(NULL, peer, NULL));
         cr_assert_eq(vouch_conn_get_link(both[i]), VOUCH_LINK_TCP);
         cr_assert(has_no_delay(both[i]));
+        cr_assert(is_kept_alive(both[i]));
         cr_assert(fcntl(vouch_conn_get_fd(both[i]), F_GETFD) & FD_CLOEXEC);
         cr_assert_eq(vouch_conn_write(both[i], "x", 1), 0);
         cr_assert_eq(vouch_conn_read(both[1 - i], &byte, 1), 1);
