@@ -449,7 +449,7 @@ Test(dialects, what_can_not_be_served_is_refused) {
     cr_assert_eq(vouch_server_add_conn_with(stage.server, conns[0], &options), -EINVAL);
     struct toy lame;
     toy_init(&lame);
-    lame.dialect.read = NULL;
+    lame.dialect.name = NULL;
     toys[0] = &lame.dialect;
     options =
         (struct vouch_serve_options){VOUCH_OPTIONS(options), .dialects = toys, .dialect_count = 1};

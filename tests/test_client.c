@@ -72,6 +72,8 @@ Test(client, options_at_their_bounds_and_one_past) {
     CHECK_OPTION(-EINVAL, .polling = (enum vouch_polling) - 1);
     CHECK_OPTION(0, .call_timeout = VOUCH_FOREVER, .frame_timeout = VOUCH_FOREVER,
                  .stall_timeout = VOUCH_FOREVER);
+    const struct vouch_dialect dumb = {VOUCH_OPTIONS(dumb), .name = "dumb"};
+    CHECK_OPTION(-EINVAL, .dialect = &dumb);
     cr_assert_eq(vouch_client_new(NULL, NULL, &client), -EINVAL);
     support_baseline_end();
 }
