@@ -403,6 +403,67 @@ Test(dialects, notices_beyond_those_that_may_wait_are_counted_and_the_first_kept
     end();
 }
 
+static void tell(struct vouch_client *client, const char *text, size_t size) {
+    int r;
+    while ((r = vouch_server_send_notice(stage.server, 1, text, size)) == -EAGAIN)
+        rpc_check_call(client, "echo", "read", 0, "read");
+    cr_assert_eq(r, 1);
+    rpc_check_call(client, "echo", "read", 0, "read"); /* what was sent before has come */
+}
+
+Test(dialects, notices_that_wait_have_a_limit_in_bytes) {
+    begin();
+    struct vouch_serve_options options = both();
+    struct heard heard = {0};
+    struct vouch_client_options with = hearing(&heard);
+    struct vouch_client_stats stats;
+    listen_with(&options);
+    struct vouch_client *client = toy_client(&with);
+    rpc_check_call(client, "echo", "here", 0, "here");
+    size_t size = VOUCH_CLIENT_NOTICE_BYTES_MAX / 16;
+    char *text = malloc(size);
+    memset(text, 'n', size);
+    for (int i = 0; i < 16; i++)
+        tell(client, text, size);
+    vouch_client_get_stats(client, &stats);
+    cr_assert(stats.notices == 16 && stats.notices_lost == 0);
+    tell(client, text, 1);
+    vouch_client_get_stats(client, &stats);
+    cr_assert(stats.notices == 16 && stats.notices_lost == 1);
+    cr_assert_eq(vouch_client_wait(client, vouch_deadline_in(RPC_PATIENCE)), 16);
+    tell(client, text, 1);
+    cr_assert_eq(vouch_client_wait(client, vouch_deadline_in(RPC_PATIENCE)), 1);
+    cr_assert_str_eq(heard.last, "n");
+    free(text);
+    vouch_client_free(client);
+    end();
+}
+
+Test(dialects, a_small_notice_does_not_keep_a_large_buffer) {
+    begin();
+    struct vouch_serve_options options = both();
+    struct heard heard = {0};
+    struct vouch_client_options with = hearing(&heard);
+    listen_with(&options);
+    struct vouch_client *client = toy_client(&with);
+    rpc_check_call(client, "echo", "here", 0, "here");
+    size_t size = (size_t)1024 * 1024;
+    char *text = malloc(size);
+    memset(text, 'n', size);
+    for (int i = 0; i < 8; i++) { /* after a large reply there is a large buffer for what comes */
+        cr_assert_eq(vouch_server_send_notice(stage.server, 1, "small", 5), 1);
+        struct vouch_reply reply;
+        cr_assert_eq(vouch_client_call(client, "echo", text, size, NULL, &reply, NULL), 0);
+        vouch_reply_release(&reply);
+    }
+    struct vouch_pool_stats stats;
+    vouch_pool_get_stats(vouch_client_get_pool(client), &stats);
+    cr_assert_lt(stats.bytes_held - stats.bytes_idle, size);
+    free(text);
+    vouch_client_free(client);
+    end();
+}
+
 Test(dialects, without_a_listener_notices_are_dropped_and_counted) {
     begin();
     struct vouch_serve_options options = both();

@@ -90,8 +90,9 @@ struct vouch_client_options {
      * can't tell the server of cancels, and does not ping (-ENOTSUP). */
     const struct vouch_dialect *dialect;
     /* What the server says unasked, where the dialect knows such messages; NULL: dropped. Runs as
-     * the callbacks of asynchronous calls do. At most VOUCH_CLIENT_NOTICES_MAX wait for that, later
-     * ones are dropped and counted. `notice` is valid until it returns; take a reference of its
+     * the callbacks of asynchronous calls do. At most VOUCH_CLIENT_NOTICES_MAX wait for that, of
+     * VOUCH_CLIENT_NOTICE_BYTES_MAX bytes together unless it is a single one; later ones are
+     * dropped and counted. `notice` is valid until it returns; take a reference of its
      * buffer to keep it. */
     void (*on_notice)(void *context, const struct vouch_reply *notice);
     void *notice_context;
@@ -104,6 +105,7 @@ struct vouch_client_options {
     int64_t reconnect_after;
 };
 #define VOUCH_CLIENT_NOTICES_MAX 1024
+#define VOUCH_CLIENT_NOTICE_BYTES_MAX ((size_t)16 * 1024 * 1024)
 
 /* Connects and makes a client. `dial_options`, `options` and `ret_error` may be NULL. Errors of
  * vouch_dial and vouch_client_new. A server whose policy refuses us closes the connection: the
