@@ -101,7 +101,7 @@ Test(dialects, one_socket_takes_both_and_methods_can_not_tell) {
         rpc_check_call(theirs, "echo", "theirs", 0, "theirs");
     }
     cr_assert_eq(toy.events[VOUCH_DIALECT_OPENED], 1);
-    cr_assert_eq(toy.events[VOUCH_DIALECT_ANSWERED], 10);
+    RPC_EVENTUALLY(toy.events[VOUCH_DIALECT_ANSWERED] == 10); /* counted once it is sent */
     vouch_client_free(ours);
     vouch_client_free(theirs);
     end();
@@ -219,7 +219,7 @@ Test(dialects, what_a_line_says_itself_ends_where_it_ends) {
     expect_line(fd, "ok 2 x");
     say(fd, "call 3 mistake x\n");
     expect_line(fd, "err 3 9 the server sent an error of unknown type");
-    cr_assert_eq(rpc_stats(&stage).errors[VOUCH_REMOTE_UNKNOWN], 1);
+    RPC_EVENTUALLY(rpc_stats(&stage).errors[VOUCH_REMOTE_UNKNOWN] == 1);
     close(fd);
     end();
 }
