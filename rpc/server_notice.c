@@ -71,7 +71,7 @@ static int tell(struct server_conn *conn, const void *data, size_t size) {
         memcpy(body->data, data, size);
     body->size = size;
     pthread_mutex_lock(&link->lock);
-    if (conn->open) {
+    if (conn->open && session_failure(&link->session) == 0) {
         r = session_notify(&link->session, body);
         link_flush(link);
         server_conn_update(conn);

@@ -345,6 +345,20 @@ Test(dialects, notices_reach_one_or_all) {
     end();
 }
 
+Test(dialects, one_that_has_failed_is_not_there_for_notices) {
+    begin();
+    int fd = raw();
+    say(fd, "call 1 echo here\n");
+    expect_line(fd, "ok 1 here");
+    struct server_conn *conn = stage.server->conns;
+    pthread_mutex_lock(&conn->link.lock);
+    session_fail(&conn->link.session, -EPROTO); /* and whoever reads has not seen it yet */
+    pthread_mutex_unlock(&conn->link.lock);
+    cr_assert_eq(vouch_server_send_notice(stage.server, 1, "news", 4), -ENOENT);
+    close(fd);
+    end();
+}
+
 /* The one that ends is not there for notices any more, also not while it is told of. */
 static void say_who_left(void *context, uint64_t connection, const struct vouch_identity *peer) {
     char text[64];
