@@ -258,6 +258,8 @@ static int dial_again(struct vouch_client *client, int64_t deadline, struct vouc
     }
     if (r == 0) {
         client->reconnect_wait = 0;
+        if (client->loop_is_socket)
+            os_wake_raise(&client->loop_wake);
         vouch_conn_free(old);
     } else {
         vouch_conn_free(conn);

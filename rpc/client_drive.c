@@ -414,14 +414,29 @@ static int loop_arm(struct vouch_client *client, bool first) {
     return r;
 }
 
+/* While there is no connection the loop gets the wake-up in its place, which a new one raises: the
+ * dead one would always be ready. */
+static int loop_start_on_socket(struct vouch_client *client) {
+    poller_free(client->loop);
+    client->loop = NULL;
+    if (client->guest)
+        return -ENOTSUP;
+    int r = os_wake_init(&client->loop_wake);
+    client->loop_is_socket = r == 0;
+    return r;
+}
+
+static int loop_fd(const struct vouch_client *client) {
+    bool waits = client->address && !client->closed && session_failure(&client->link.session) != 0;
+    if (client->loop)
+        return poller_fd(client->loop);
+    return waits ? client->loop_wake.read_fd : vouch_conn_get_fd(client->link.conn);
+}
+
 static int loop_start(struct vouch_client *client) {
     int r = poller_new(client->allocator, &client->loop);
-    if (r == 0 && poller_fd(client->loop) < 0) {
-        client->loop_is_socket = !client->guest;
-        poller_free(client->loop);
-        client->loop = NULL;
-        return client->guest ? -ENOTSUP : 0;
-    }
+    if (r == 0 && poller_fd(client->loop) < 0)
+        return loop_start_on_socket(client);
     if (r == 0)
         r = os_wake_init(&client->loop_wake);
     if (r == 0)
@@ -442,7 +457,7 @@ int vouch_client_get_fd(struct vouch_client *client) {
     if (!client->loop && !client->loop_is_socket)
         r = loop_start(client);
     if (r == 0)
-        r = client->loop ? poller_fd(client->loop) : vouch_conn_get_fd(client->link.conn);
+        r = loop_fd(client);
     client_unlock(client);
     return r;
 }

@@ -226,9 +226,10 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_client_ping(struct vouch_client *client, in
  * returns how many, or the reason why the connection is gone (-ECONNRESET, …; with reconnect 0: the
  * next call connects again, or process itself when it is time for that: see reconnect_after). On
  * Linux the descriptor stays the same for the life of the client and blocking calls of other
- * threads mix freely; on systems without such a descriptor it is the connection's own, to be asked
- * for after each process, and then blocking calls from other threads answer -ENOTSUP once get_fd
- * was called. get_fd: the descriptor, or -ENOMEM, -EMFILE, … */
+ * threads mix freely; on systems without such a descriptor it is the connection's own (while one
+ * is to come again, a quiet one that it will wake), to be asked for after each process, and then
+ * blocking calls from other threads answer -ENOTSUP once get_fd was called. get_fd: the descriptor,
+ * or -ENOMEM, -EMFILE, … */
 VOUCH_API VOUCH_MUST_CHECK int vouch_client_get_fd(struct vouch_client *client);
 VOUCH_API short vouch_client_get_events(struct vouch_client *client);
 VOUCH_API int64_t vouch_client_get_timeout(struct vouch_client *client);
