@@ -39,16 +39,20 @@ int vouch_conn_try_send_packet(struct vouch_conn *conn, const void *data, size_t
 }
 
 /* Where empty packets can't be told, they are taken for the end. */
-static void packet_mark(struct vouch_conn *conn) {
-    if (atomic_load_explicit(&conn->marks, memory_order_relaxed))
-        return;
-    (void)os_mark_packets(conn->fd);
-    atomic_store_explicit(&conn->marks, true, memory_order_relaxed);
+static int packet_mark(struct vouch_conn *conn) {
+    if (!os_marks_packets || atomic_load_explicit(&conn->marks, memory_order_relaxed))
+        return 0;
+    int result = os_mark_packets(conn->fd);
+    if (result == 0)
+        atomic_store_explicit(&conn->marks, true, memory_order_relaxed);
+    return result;
 }
 
 static int packet_take(struct vouch_conn *conn, void *buffer, size_t size, const int64_t *deadline,
                        struct vouch_packet *ret_packet) {
-    packet_mark(conn);
+    int result = packet_mark(conn);
+    if (result < 0)
+        return result;
     alignas(struct cmsghdr) char control[OS_PACKET_CONTROL_MAX];
     struct iovec piece = {.iov_base = buffer, .iov_len = size};
     struct msghdr message = {.msg_iov = &piece,

@@ -86,8 +86,9 @@ static int bind_address(struct vouch_datagram *datagram,
                         const struct vouch_datagram_options *options, struct vouch_error *error) {
     struct address address;
     int r = vouch_datagram_address_of(options->address, &datagram->address, error);
-    if (r == 0)
-        r = address_parse(options->address, &address, error);
+    if (r < 0)
+        return r;
+    r = address_parse(options->address, &address, error);
     if (r < 0)
         return r;
     return address.abstract ? bind_abstract(datagram, &address, options, error)

@@ -69,8 +69,8 @@ void datagram_address_unpack(const struct sockaddr_un *un, socklen_t length,
     }
     size = strnlen(un->sun_path, size);
     if (un->sun_path[0] == '@') {
-        memcpy(text, "./", 2);
-        text += 2;
+        *text++ = '.';
+        *text++ = '/';
     }
     memcpy(text, un->sun_path, size);
     ret_address->size = (size_t)(text - ret_address->text) + size;

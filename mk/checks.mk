@@ -11,6 +11,8 @@ deps:
 	@tools/deps build test
 	@tools/deps --optional loops
 	@tools/deps --optional node
+	@tools/deps --optional websockets
+	@tools/deps --optional janus
 
 test: deps
 	@+tools/check test
@@ -26,6 +28,7 @@ valgrind: deps
 demo:
 	@tools/deps build
 	@tools/deps --optional typed
+	@tools/deps --optional websockets
 	@+$(SUB) demos examples
 	@demo/run $(OUT)/demo
 

@@ -43,6 +43,7 @@ libuv_DEBIAN := libuv1-dev
 json_DEBIAN := libcjson-dev
 pixl_DEBIAN := libcjson-dev libpcre2-dev
 proto_DEBIAN := libprotobuf-c-dev protobuf-c-compiler
+janus_DEBIAN := libcjson-dev
 LOOPS_KNOWN := $(foreach n,$(LOOPS),$(if $(wildcard examples/loop_$(n).c),$(shell pkg-config --exists $(n) 2>/dev/null && echo $(n))))
 without_loops = $(patsubst %,examples/loop_%.c,$(filter-out $(LOOPS_KNOWN),$(LOOPS)))
 $(foreach n,$(LOOPS_KNOWN),$(eval $(OBJ)/examples/loop_$(n).o: private ALL_CPPFLAGS += $(shell pkg-config --cflags $(n))))
@@ -111,7 +112,8 @@ TESTS_BINARY := $(OUT)/tests/vouch-tests
 TEST_OBJ := $(OBJ)
 endif
 TEST_CPPFLAGS += $(V_TESTFLAGS) -I$(GEN) -I$(GEN)/proto
-TEST_LIBS += -lprotobuf-c -lcjson $(if $(filter pixl,$(TYPED)),$(pixl_LIBS))
+TEST_LIBS += -lprotobuf-c -lcjson $(if $(filter pixl,$(TYPED)),$(pixl_LIBS)) \
+    $(if $(filter janus,$(TYPED)),$(janus_LIBS))
 TEST_SOURCES += $(RUNNER_SOURCE)
 TEST_OBJECTS := $(TEST_SOURCES:%.c=$(TEST_OBJ)/%.o)
 

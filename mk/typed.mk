@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: MIT
 #
 # The libraries on top of libvouch, each made of stream/NAME_*.c and rpc/NAME_*.c, and built where
-# pkg-config knows the packages of others that it needs. Some are on top of another of them (ON).
+# pkg-config knows the packages of others that it needs. Some are on top of another of them (ON). What a
+# header does not show (HIDDEN) is for who links statically.
+
+# The WebSocket transports of libvouch-janus: made where libwebsockets is there, or as the command line
+# says (make JANUS_WEBSOCKETS= : without).
+JANUS_WEBSOCKETS ?= $(shell pkg-config --exists libwebsockets 2>/dev/null && echo libwebsockets)
+JANUS_WITHOUT := $(if $(strip $(JANUS_WEBSOCKETS)),rpc/janus_ws_none.c,rpc/janus_ws.c)
 
 json_PACKAGE := libcjson
 json_DESCRIPTION := JSON calls and streams for vouch, with cJSON
@@ -11,13 +17,9 @@ pixl_PACKAGE := libcjson libpcre2-8
 pixl_ON := json
 pixl_DESCRIPTION := the pixl dialect (JSON lines) for vouch, with PCRE2
 janus_PACKAGE := libcjson $(JANUS_WEBSOCKETS)
+janus_HIDDEN := $(JANUS_WEBSOCKETS)
 janus_ON := json
 janus_DESCRIPTION := a client of the Janus gateway, on vouch
-
-# The WebSocket transports of libvouch-janus: made where libwebsockets is there, or as the command line
-# says (make JANUS_WEBSOCKETS= : without).
-JANUS_WEBSOCKETS ?= $(shell pkg-config --exists libwebsockets 2>/dev/null && echo libwebsockets)
-JANUS_WITHOUT := $(if $(strip $(JANUS_WEBSOCKETS)),rpc/janus_ws_none.c,rpc/janus_ws.c)
 
 # Those that are on top of another come before it, as linkers want it.
 TYPED_ALL := pixl janus json proto
@@ -27,7 +29,7 @@ TYPED := $(foreach n,$(TYPED_PRESENT),$(call typed_known,$(n)))
 TYPED_MISSING := $(filter-out $(TYPED),$(TYPED_PRESENT))
 
 # What of the core's hidden parts each has its own copy of.
-TYPED_PARTS := $(OBJ)/lib/utf8.o $(OBJ)/lib/cond.o
+TYPED_PARTS := $(patsubst %.c,$(OBJ)/%.o,$(call for_platform,lib/utf8.c lib/cond.c lib/os.c lib/os_linux.c lib/os_posix.c))
 
 define typed_library
 $(1)_OBJECTS := $$(patsubst %.c,$$(OBJ)/%.o,$$(filter-out $$(JANUS_WITHOUT),$$(sort $$(wildcard stream/$(1)_*.c rpc/$(1)_*.c))))
@@ -61,7 +63,7 @@ $$($(1)_LINK): $$($(1)_SHARED)
 
 $$($(1)_PC): vouch-typed.pc.in $$(OBJ)/pc.list $$(OBJ)/$(1).list
 	@sed -e 's|@PREFIX@|$$(PREFIX)|' -e 's|@LIBDIR@|$$(LIBDIR)|' -e 's|@INCLUDEDIR@|$$(INCLUDEDIR)|' \
-	    -e 's|@VERSION@|$$(VERSION)|' -e 's|@NAME@|$(1)|' -e 's|@PACKAGE@|$$(strip $$($(1)_ON:%=vouch-%) $$($(1)_PACKAGE))|' \
+	    -e 's|@VERSION@|$$(VERSION)|' -e 's|@NAME@|$(1)|' -e 's|@PACKAGE@|$$(strip $$($(1)_ON:%=vouch-%) $$(filter-out $$($(1)_HIDDEN),$$($(1)_PACKAGE)))|' -e 's|@HIDDEN@|$$($(1)_HIDDEN)|' \
 	    -e 's|@DESCRIPTION@|$$($(1)_DESCRIPTION)|' vouch-typed.pc.in > $$@
 $$(OBJ)/$(1).list: FORCE
 	$$(call remember,$$($(1)_PACKAGE) $$($(1)_OBJECTS))

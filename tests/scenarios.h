@@ -6,7 +6,8 @@
  *
  * A scenario calls the library and hardly anything else (its own system calls would be hit too),
  * allocates only with the allocator of its place, and whatever happens it ends and cleans up. A new
- * one is added to the table at the end of scenarios.c, scenarios_rpc.c or scenarios_typed.c.
+ * one is added to the table at the end of scenarios.c, scenarios_links.c, scenarios_rpc.c or
+ * scenarios_typed.c.
  */
 #ifndef TESTS_SCENARIOS_H
 #define TESTS_SCENARIOS_H
@@ -35,7 +36,7 @@ struct scenario {
     bool packets; /* come whole or not at all: not in portions */
 };
 
-extern const struct scenario scenarios_base[], scenarios_rpc[],
+extern const struct scenario scenarios_base[], scenarios_links[], scenarios_rpc[],
     scenarios_typed[]; /* each ends with an empty one */
 
 /* How a run went. */

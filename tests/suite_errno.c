@@ -90,6 +90,7 @@ static const struct {
 static bool is_clean(int result, int error) {
     return result == 0 || result == -error || result == -ECONNRESET ||
            (result == -EEXIST && error == ENOENT) ||
+           (result == -ECONNREFUSED && (error == EPIPE || error == ECONNRESET)) || /* datagrams */
            (result <= VOUCH_E_REFUSED && result >= VOUCH_E_METHOD_NAME);
 }
 
@@ -136,6 +137,10 @@ static void check_all(const struct scenario *all) {
 
 Test(errnos, base_layer, .timeout = 300) {
     check_all(scenarios_base);
+}
+
+Test(errnos, links, .timeout = 300) {
+    check_all(scenarios_links);
 }
 
 Test(errnos, rpc, .timeout = 300) {

@@ -61,6 +61,10 @@ Test(oom, base_layer, .timeout = 300) {
     check_all(scenarios_base);
 }
 
+Test(oom, links, .timeout = 300) {
+    check_all(scenarios_links);
+}
+
 Test(oom, rpc, .timeout = 300) {
     check_all(scenarios_rpc);
 }

@@ -104,6 +104,10 @@ Test(short_io, base_layer, .timeout = 300) {
     check_all(scenarios_base);
 }
 
+Test(short_io, links, .timeout = 300) {
+    check_all(scenarios_links);
+}
+
 Test(short_io, rpc, .timeout = 300) {
     check_all(scenarios_rpc);
 }

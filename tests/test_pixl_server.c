@@ -208,6 +208,7 @@ Test(pixl_server, echo_and_delay) {
     int64_t begun = vouch_now();
     check("/ipcserver/test/delay", "{\"delay\":30,\"x\":1}", "{\"delay\":30,\"x\":1}");
     cr_assert_geq(vouch_now() - begun, VOUCH_MILLISECONDS(30));
+    RPC_EVENTUALLY(pixl_stage_stats(&stage).slow >= 1); /* over 20 ms */
     close_both();
 }
 
@@ -427,6 +428,18 @@ Test(pixl_server, stopping_does_not_wait_for_ever) {
     RPC_EVENTUALLY(rpc_stats(&stage.rpc).in_flight == 1);
     int64_t begun = vouch_now();
     cr_assert_eq(vouch_pixl_server_stop(stage.pixl), -ETIMEDOUT);
+    cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
+    close_both();
+}
+
+Test(pixl_server, stopping_takes_two_seconds_at_most_by_default) {
+    open_both();
+    pixl_raw_send(&raw,
+                  "{\"ipcReqID\":1,\"uri\":\"/ipcserver/test/delay\",\"data\":{\"delay\":60000}}");
+    RPC_EVENTUALLY(rpc_stats(&stage.rpc).in_flight == 1);
+    int64_t begun = vouch_now();
+    cr_assert_eq(vouch_pixl_server_stop(stage.pixl), -ETIMEDOUT);
+    cr_assert_geq(vouch_now() - begun, VOUCH_SECONDS(2));
     cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
     close_both();
 }

@@ -186,10 +186,14 @@ static int ask_datagrams(const char *path, const char *own) {
 
 /* ---- TCP ---- */
 
+static uint16_t port_of(const char *text) {
+    return (uint16_t)strtoul(text, NULL, 10);
+}
+
 static int serve_tcp(const char *port) {
     struct vouch_listener *listener;
     struct vouch_conn *conn;
-    int r = vouch_listen_tcp_reuseport("127.0.0.1", (uint16_t)atoi(port), NULL, &listener, &error);
+    int r = vouch_listen_tcp_reuseport("127.0.0.1", port_of(port), NULL, &listener, &error);
     if (r < 0)
         return fail("listening", r);
     say_ready(vouch_listener_get_port(listener));
@@ -219,7 +223,7 @@ static const char *ask_tcp(uint16_t port) {
 static int expect_tcp(const char *port, char **words, int count) {
     int left = count;
     for (int i = 0; i < DIALS_MAX && left > 0; i++) {
-        const char *said = ask_tcp((uint16_t)atoi(port));
+        const char *said = ask_tcp(port_of(port));
         for (int k = 0; k < count; k++) {
             if (words[k] && strcmp(words[k], said) == 0) {
                 words[k] = NULL;

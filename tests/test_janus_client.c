@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT */
+/* A connection's life: addresses in turn, options, the end, a fork. */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/harness.h"
+#include "tests/janus_support.h"
+
+static struct janus_gateway gateway;
+
+static void begin(void) {
+    support_baseline_begin();
+    json_memory_begin();
+    janus_gateway_open(&gateway);
+}
+
+static void end(void) {
+    janus_gateway_close(&gateway);
+    json_memory_end();
+    support_baseline_end();
+}
+
+/* ---- addresses ---- */
+
+Test(janus_client, the_first_that_answers) {
+    char nobody[SUPPORT_PATH_MAX + 16], path[SUPPORT_PATH_MAX];
+    struct vouch_janus *janus;
+    begin();
+    snprintf(nobody, sizeof(nobody), "file://%s", support_temp_path(path, "nobody"));
+    const char *addresses[] = {nobody, gateway.address, nobody};
+    cr_assert_eq(vouch_janus_connect(addresses, 3, NULL, &janus, NULL), 0);
+    cr_assert_str_eq(vouch_janus_get_address(janus), gateway.address);
+    vouch_janus_free(janus);
+    end();
+}
+
+Test(janus_client, none_answers) {
+    char nobody[SUPPORT_PATH_MAX + 16], path[SUPPORT_PATH_MAX], expected[512];
+    struct vouch_janus *janus;
+    struct vouch_error error;
+    begin();
+    snprintf(nobody, sizeof(nobody), "file://%s", support_temp_path(path, "nobody"));
+    const char *addresses[] = {"file:///", nobody};
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .retries = 2,
+                                                .retry_pause = VOUCH_MILLISECONDS(1)};
+    cr_assert_eq(vouch_janus_connect(addresses, 2, &options, &janus, &error), -ENOENT);
+    cr_assert_eq(error.code, -ENOENT);
+    snprintf(expected, sizeof(expected), "%s: looking at the socket file: does not exist: %s",
+             nobody, path);
+    cr_assert_str_eq(error.message, expected);
+    end();
+}
+
+/* It comes while we pause. */
+Test(janus_client, in_a_later_round) {
+    struct janus_outcome outcome = {0};
+    struct vouch_janus *janus;
+    char late[2 * SUPPORT_PATH_MAX];
+    begin();
+    snprintf(late, sizeof(late), "%s-late", gateway.address);
+    const char *addresses[] = {late};
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .retries = UINT_MAX,
+                                                .retry_pause = VOUCH_MILLISECONDS(1)};
+    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
+    cr_assert_eq(vouch_janus_connect_async(addresses, 1, &options, NULL, NULL, &janus, NULL), 0);
+    cr_assert_eq(vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL),
+                 0);
+    for (int i = 0; i < 5; i++)
+        cr_assert_eq(vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(2))), -ETIMEDOUT);
+    snprintf(late, sizeof(late), "%s-late", gateway.path);
+    cr_assert_eq(rename(gateway.path, late), 0);
+    while (vouch_janus_get_fd(janus) < 0)
+        (void)vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(2)));
+    janus_gateway_accept(&gateway);
+    janus_gateway_expect(&gateway, "ping", "{'janus':'pong','transaction':'%'}", NULL);
+    janus_wait_for(janus, &outcome.callbacks, 1);
+    cr_assert_eq(outcome.result, 0);
+    vouch_janus_free(janus);
+    end();
+}
+
+struct opening {
+    unsigned count;
+    int result;
+};
+static void on_open(void *context, int result, const struct vouch_error *error) {
+    struct opening *opening = context;
+    opening->count++;
+    opening->result = result;
+    if (result < 0)
+        cr_assert_eq(error->code, result);
+}
+
+Test(janus_client, without_waiting) {
+    struct opening opening = {0};
+    struct vouch_janus *janus;
+    begin();
+    const char *addresses[] = {gateway.address};
+    cr_assert_eq(vouch_janus_connect_async(addresses, 1, NULL, on_open, &opening, &janus, NULL), 0);
+    cr_assert_eq(opening.count, 0);
+    janus_wait_for(janus, &opening.count, 1);
+    cr_assert_eq(opening.result, 0);
+    vouch_janus_free(janus);
+    cr_assert_eq(opening.count, 1);
+
+    addresses[0] = "file:///nonexistent";
+    opening.count = 0;
+    cr_assert_eq(vouch_janus_connect_async(addresses, 1, NULL, on_open, &opening, &janus, NULL), 0);
+    janus_wait_for(janus, &opening.count, 1);
+    cr_assert_eq(opening.result, -ENOENT);
+    cr_assert_eq(vouch_janus_wait(janus, VOUCH_FOREVER), -ENOENT);
+    cr_assert_eq(vouch_janus_process(janus), -ENOENT);
+    cr_assert_eq(vouch_janus_get_fd(janus), -1);
+    vouch_janus_free(janus);
+    end();
+}
+
+Test(janus_client, closed_while_it_connects) {
+    struct opening opening = {0};
+    struct janus_outcome outcome = {0};
+    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
+    struct vouch_janus *janus;
+    begin();
+    const char *addresses[] = {"file:///nonexistent"};
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .retries = UINT_MAX};
+    cr_assert_eq(vouch_janus_connect_async(addresses, 1, &options, on_open, &opening, &janus, NULL),
+                 0);
+    cr_assert_eq(vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL),
+                 0);
+    cr_assert_eq(vouch_janus_process(janus), 0);
+    vouch_janus_close(janus);
+    vouch_janus_close(janus);
+    cr_assert_eq(vouch_janus_process(janus), 2);
+    cr_assert_eq(opening.result, -ESHUTDOWN);
+    cr_assert_eq(outcome.result, -ESHUTDOWN);
+    vouch_janus_free(janus);
+    vouch_janus_close(NULL);
+    end();
+}
+
+/* ---- what is wrong ---- */
+
+Test(janus_client, options_out_of_their_range) {
+    struct vouch_janus *janus;
+    struct vouch_error error;
+    const char *many[VOUCH_JANUS_ADDRESSES_MAX + 1];
+    begin();
+    for (size_t i = 0; i <= VOUCH_JANUS_ADDRESSES_MAX; i++)
+        many[i] = gateway.address;
+    cr_assert_eq(vouch_janus_connect(NULL, 1, NULL, &janus, &error), -EINVAL);
+    cr_assert_eq(vouch_janus_connect(many, 0, NULL, &janus, &error), -EINVAL);
+    cr_assert_eq(vouch_janus_connect(many, VOUCH_JANUS_ADDRESSES_MAX + 1, NULL, &janus, &error),
+                 -EINVAL);
+    cr_assert_str_eq(error.message, "there have to be 1 to 16 addresses");
+    const char *bad[] = {gateway.address, "http://x"};
+    cr_assert_eq(vouch_janus_connect(bad, 2, NULL, &janus, &error), -EINVAL);
+    cr_assert(strstr(error.message, "'http://x'"));
+    const struct vouch_janus_options wrong[] = {
+        {.connect_timeout = -1},
+        {.retry_pause = -1},
+        {.call_timeout = -1},
+        {.keepalive_interval = -1},
+        {.answer_timeout = -1},
+        {.max_calls = VOUCH_JANUS_CALLS_BOUND + 1},
+        {.max_events = VOUCH_JANUS_EVENTS_BOUND + 1},
+        {.max_message = VOUCH_JANUS_MESSAGE_BOUND + 1},
+    };
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        cr_assert_eq(vouch_janus_connect(many, 1, &wrong[i], &janus, &error), -EINVAL, "%zu", i);
+    cr_assert_eq(vouch_janus_connect(many, VOUCH_JANUS_ADDRESSES_MAX, NULL, &janus, NULL), 0);
+    vouch_janus_free(janus);
+    const struct vouch_janus_options bounds = {.max_calls = VOUCH_JANUS_CALLS_BOUND,
+                                               .max_events = VOUCH_JANUS_EVENTS_BOUND};
+    cr_assert_eq(vouch_janus_connect(many, 1, &bounds, &janus, NULL), 0);
+    vouch_janus_free(janus);
+    end();
+}
+
+Test(janus_client, a_gateway_of_somebody_else) {
+    const struct vouch_rule nobody = {VOUCH_ALLOW, VOUCH_SUBJECT_UID, 4000000000u};
+    const struct vouch_policy policy = {&nobody, 1};
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .server = &policy};
+    const char *addresses[1];
+    struct vouch_janus *janus;
+    begin();
+    addresses[0] = gateway.address;
+    cr_assert_eq(vouch_janus_connect(addresses, 1, &options, &janus, NULL), VOUCH_E_PEER_REFUSED);
+    end();
+}
+
+Test(janus_client, secrets_are_sent_and_were_copied) {
+    char secret[] = "sesame", token[] = "tok";
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .api_secret = secret,
+                                                .token = token};
+    struct janus_outcome outcome = {0};
+    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
+    begin();
+    struct vouch_janus *janus = janus_gateway_client(&gateway, &options);
+    memset(secret, 'x', 6);
+    memset(token, 'x', 3);
+    cr_assert_eq(vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL),
+                 0);
+    cJSON *request = janus_gateway_read(&gateway);
+    cr_assert_str_eq(cJSON_GetObjectItem(request, "apisecret")->valuestring, "sesame");
+    cr_assert_str_eq(cJSON_GetObjectItem(request, "token")->valuestring, "tok");
+    cJSON_Delete(request);
+    vouch_janus_free(janus);
+    end();
+}
+
+/* ---- the end ---- */
+
+struct ending {
+    unsigned count;
+    int result;
+    const unsigned *calls; /* that have ended before */
+    unsigned calls_then;
+};
+static void on_end(void *context, int result, const struct vouch_error *error) {
+    struct ending *ending = context;
+    ending->count++;
+    ending->result = result;
+    ending->calls_then = *ending->calls;
+    cr_assert_eq(error->code, result);
+}
+
+Test(janus_client, the_gateway_hangs_up) {
+    struct janus_outcome outcome = {0};
+    struct ending ending = {.calls = &outcome.callbacks};
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .on_end = on_end,
+                                                .context = &ending};
+    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
+    struct vouch_error error;
+    begin();
+    struct vouch_janus *janus = janus_gateway_client(&gateway, &options);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(
+            vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL), 0);
+    for (int i = 0; i < 3; i++)
+        janus_gateway_expect(&gateway, "ping", NULL, NULL);
+    janus_gateway_hang_up(&gateway);
+    janus_wait_for(janus, &ending.count, 1);
+    cr_assert_eq(ending.result, -ECONNRESET);
+    cr_assert_eq(ending.calls_then, 3);
+    cr_assert_eq(outcome.callbacks, 3);
+    cr_assert_eq(outcome.result, -ECONNRESET);
+    cr_assert_str_eq(outcome.text, "the gateway has closed the connection");
+    cr_assert_eq(vouch_janus_wait(janus, VOUCH_FOREVER), -ECONNRESET);
+    cr_assert_eq(vouch_janus_ping(janus, NULL, &error), -ECONNRESET);
+    cr_assert_eq(vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL),
+                 -ECONNRESET);
+    vouch_janus_free(janus);
+    cr_assert_eq(ending.count, 1);
+    end();
+}
+
+/* What came before the end counts. */
+Test(janus_client, an_answer_and_then_the_end) {
+    struct janus_outcome outcome = {0};
+    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
+    begin();
+    struct vouch_janus *janus = janus_gateway_client(&gateway, NULL);
+    cr_assert_eq(vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL),
+                 0);
+    janus_gateway_expect(&gateway, "ping", "{'janus':'pong','transaction':'%'}", NULL);
+    janus_gateway_hang_up(&gateway);
+    janus_wait_for(janus, &outcome.callbacks, 1);
+    cr_assert_eq(outcome.result, 0);
+    vouch_janus_free(janus);
+    end();
+}
+
+Test(janus_client, freed_with_calls_under_way) {
+    struct janus_outcome outcome = {0};
+    struct ending ending = {.calls = &outcome.callbacks};
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .on_end = on_end,
+                                                .context = &ending};
+    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
+    begin();
+    struct vouch_janus *janus = janus_gateway_client(&gateway, &options);
+    cr_assert_eq(vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL),
+                 0);
+    vouch_janus_free(janus);
+    cr_assert_eq(outcome.callbacks, 1);
+    cr_assert_eq(outcome.result, -ESHUTDOWN);
+    cr_assert_eq(ending.count, 1);
+    cr_assert_eq(ending.result, -ESHUTDOWN);
+    end();
+}
+
+/* ---- a fork ---- */
+
+static int in_child(struct vouch_janus *janus, struct vouch_janus_session *session) {
+    struct janus_outcome outcome = {0};
+    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
+    struct vouch_janus_session *made;
+    bool good = vouch_janus_ping(janus, NULL, NULL) == -ECHILD &&
+                vouch_janus_create(janus, NULL, NULL, &made, NULL) == -ECHILD &&
+                vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome,
+                                       NULL) == -ECHILD &&
+                vouch_janus_wait(janus, 0) == -ECHILD && vouch_janus_process(janus) == -ECHILD &&
+                vouch_janus_session_get_state(session) == -ECHILD &&
+                vouch_janus_cancel(janus, 1) == 0 && vouch_janus_cancel_id(janus, 1) == -ECHILD &&
+                vouch_janus_get_fd(janus) == -1;
+    vouch_janus_close(janus);
+    vouch_janus_session_free(session);
+    vouch_janus_free(janus);
+    return good ? 0 : 1;
+}
+
+Test(janus_client, in_a_forked_child) {
+    struct vouch_janus_session *session;
+    int status;
+    begin();
+    janus_gateway_answer(&gateway);
+    struct vouch_janus *janus = janus_gateway_client(&gateway, NULL);
+    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, NULL), 0);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(in_child(janus, session));
+    cr_assert_gt(pid, 0);
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    cr_assert_eq(vouch_janus_ping(janus, NULL, NULL), 0);
+    vouch_janus_session_free(session);
+    vouch_janus_free(janus);
+    end();
+}
+
+/* ---- memory ---- */
+
+Test(janus_client, without_memory) {
+    struct support_allocator allocator;
+    const char *addresses[1];
+    begin();
+    addresses[0] = gateway.address;
+    support_allocator_init(&allocator);
+    const struct vouch_janus_options options = {
+        VOUCH_OPTIONS(options), .allocator = &allocator.allocator, .api_secret = "s"};
+    for (uint64_t i = 1;; i++) {
+        struct vouch_janus *janus;
+        support_allocator_fail(&allocator, i, SUPPORT_FAIL_ONCE);
+        int result = vouch_janus_connect(addresses, 1, &options, &janus, NULL);
+        if (result == 0)
+            vouch_janus_free(janus);
+        if (result == 0 && allocator.injected == 0) {
+            cr_assert_gt(i, 5);
+            break;
+        }
+        cr_assert(result == 0 || result == -ENOMEM, "%d", result);
+    }
+    support_allocator_check(&allocator);
+    end();
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/* Waiting: many threads on one connection, those who wait for events, loops of the program's own.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/harness.h"
+#include "tests/janus_support.h"
+
+static struct janus_gateway gateway;
+static struct vouch_janus *janus;
+
+static void begin(bool answering, const struct vouch_janus_options *options) {
+    support_baseline_begin();
+    json_memory_begin();
+    janus_gateway_open(&gateway);
+    if (answering)
+        janus_gateway_answer(&gateway);
+    janus = janus_gateway_client(&gateway, options);
+}
+
+static void end(void) {
+    vouch_janus_free(janus);
+    janus_gateway_close(&gateway);
+    json_memory_end();
+    support_baseline_end();
+}
+
+/* ---- threads ---- */
+
+static struct vouch_janus_handle *shared;
+
+static void *talks(void *context) {
+    for (int i = 0; i < VOUCH_TEST_ROUNDS(100, 20); i++) {
+        struct vouch_janus_message *reply;
+        struct vouch_error error;
+        char text[64];
+        snprintf(text, sizeof(text), "{\"from\":%d,\"number\":%d}", (int)(intptr_t)context, i);
+        cJSON *body = json_tree(text);
+        cr_assert_eq(vouch_janus_send_message(shared, body, NULL, NULL, &reply, &error), 0, "%s",
+                     error.message);
+        json_check_print(reply->data, text);
+        vouch_janus_message_free(reply);
+        cJSON_Delete(body);
+    }
+    return NULL;
+}
+
+static void *waits(void *context) {
+    int result;
+    (void)context;
+    while ((result = vouch_janus_wait(janus, VOUCH_FOREVER)) >= 0)
+        ;
+    return (void *)(intptr_t)result;
+}
+
+Test(janus_drive, many_threads) {
+    struct vouch_janus_session *session;
+    pthread_t threads[4];
+    begin(true, NULL);
+    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, NULL), 0);
+    cr_assert_eq(vouch_janus_attach(session, "p", NULL, NULL, &shared, NULL), 0);
+    pthread_t waiter = support_thread_start(waits, NULL);
+    for (intptr_t i = 0; i < 4; i++)
+        threads[i] = support_thread_start(talks, (void *)i);
+    for (int i = 0; i < 4; i++)
+        support_thread_join(threads[i]);
+    vouch_janus_close(janus);
+    cr_assert_eq((intptr_t)support_thread_join(waiter), -ESHUTDOWN);
+    vouch_janus_handle_free(shared);
+    vouch_janus_session_free(session);
+    end();
+}
+
+static void *pings(void *context) {
+    struct vouch_error error;
+    (void)context;
+    int result = vouch_janus_ping(janus, NULL, &error);
+    if (result != 0)
+        cr_assert_eq(error.code, result);
+    return (void *)(intptr_t)result;
+}
+
+/* All of them wait; the end wakes all of them. */
+Test(janus_drive, the_end_wakes_all) {
+    pthread_t threads[6];
+    begin(false, NULL);
+    for (int i = 0; i < 6; i++)
+        threads[i] = support_thread_start(pings, NULL);
+    for (int i = 0; i < 6; i++)
+        janus_gateway_expect(&gateway, "ping", NULL, NULL);
+    janus_gateway_hang_up(&gateway);
+    for (int i = 0; i < 6; i++)
+        cr_assert_eq((intptr_t)support_thread_join(threads[i]), -ECONNRESET);
+    end();
+}
+
+Test(janus_drive, closing_wakes_all) {
+    pthread_t threads[6];
+    begin(false, NULL);
+    for (int i = 0; i < 6; i++)
+        threads[i] = support_thread_start(pings, NULL);
+    for (int i = 0; i < 6; i++)
+        janus_gateway_expect(&gateway, "ping", NULL, NULL);
+    vouch_janus_close(janus);
+    for (int i = 0; i < 6; i++)
+        cr_assert_eq((intptr_t)support_thread_join(threads[i]), -ESHUTDOWN);
+    end();
+}
+
+static void *pings_tagged(void *context) {
+    const struct vouch_call_options options = {VOUCH_OPTIONS(options),
+                                               .tag = (uint64_t)(intptr_t)context};
+    return (void *)(intptr_t)vouch_janus_ping(janus, &options, NULL);
+}
+
+/* Whoever drives, and whoever sleeps. */
+Test(janus_drive, cancelling_wakes_the_one) {
+    pthread_t threads[4];
+    begin(false, NULL);
+    for (intptr_t i = 0; i < 4; i++)
+        threads[i] = support_thread_start(pings_tagged, (void *)(i + 1));
+    for (int i = 0; i < 4; i++)
+        janus_gateway_expect(&gateway, "ping", NULL, NULL);
+    for (uint64_t i = 0; i < 4; i++) {
+        cr_assert_eq(vouch_janus_cancel(janus, i + 1), 1);
+        cr_assert_eq((intptr_t)support_thread_join(threads[i]), -ECANCELED);
+    }
+    end();
+}
+
+/* One that sleeps while another drives ends by its own deadline. */
+Test(janus_drive, deadlines_of_sleepers) {
+    const struct vouch_call_options soon = {VOUCH_OPTIONS(soon), .timeout = VOUCH_MILLISECONDS(20)};
+    begin(false, NULL);
+    pthread_t driver = support_thread_start(pings, NULL);
+    janus_gateway_expect(&gateway, "ping", NULL, NULL);
+    int64_t before = vouch_now();
+    cr_assert_eq(vouch_janus_ping(janus, &soon, NULL), -ETIMEDOUT);
+    cr_assert_lt(vouch_now() - before, VOUCH_SECONDS(15));
+    vouch_janus_close(janus);
+    cr_assert_eq((intptr_t)support_thread_join(driver), -ESHUTDOWN);
+    end();
+}
+
+/* ---- vouch_janus_wait ---- */
+
+Test(janus_drive, waiting_for_nothing) {
+    begin(false, NULL);
+    cr_assert_eq(vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(5))), -ETIMEDOUT);
+    cr_assert_eq(vouch_janus_wait(janus, 0), -ETIMEDOUT);
+    cr_assert_eq(vouch_janus_process(janus), 0);
+    end();
+}
+
+static void *waits_once(void *context) {
+    (void)context;
+    return (void *)(intptr_t)vouch_janus_wait(janus, VOUCH_FOREVER);
+}
+
+Test(janus_drive, one_waits_at_a_time) {
+    begin(false, NULL);
+    pthread_t thread = support_thread_start(waits_once, NULL);
+    int result;
+    do /* until it is inside */
+        result = vouch_janus_wait(janus, 0);
+    while (result == -ETIMEDOUT);
+    cr_assert_eq(result, -EBUSY);
+    vouch_janus_close(janus);
+    int ended = (int)(intptr_t)support_thread_join(thread);
+    cr_assert_eq(ended, -ESHUTDOWN);
+    end();
+}
+
+/* An event that a thread in a call has read is told to the one that waits. */
+Test(janus_drive, events_read_by_others) {
+    struct janus_seen seen = {0};
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options),
+                                                .on_event = janus_seen_callback, .context = &seen};
+    begin(false, &options);
+    pthread_t driver = support_thread_start(pings, NULL);
+    janus_gateway_expect(&gateway, "ping", NULL, NULL);
+    janus_gateway_say(&gateway, "", "{'janus':'webrtcup'}");
+    janus_wait_for(janus, &seen.count, 1);
+    vouch_janus_close(janus);
+    cr_assert_eq((intptr_t)support_thread_join(driver), -ESHUTDOWN);
+    end();
+}
+
+/* ---- a loop of the program's own ---- */
+
+static void turn(void) {
+    struct pollfd fd = {.fd = vouch_janus_get_fd(janus), .events = vouch_janus_get_events(janus)};
+    int64_t timeout = vouch_janus_get_timeout(janus);
+    int ms = timeout > VOUCH_SECONDS(30) ? 30000 : (int)((timeout + 999999) / 1000000);
+    cr_assert_geq(poll(&fd, 1, ms), 0);
+    cr_assert_geq(vouch_janus_process(janus), 0);
+}
+
+Test(janus_drive, in_a_loop) {
+    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
+    const struct vouch_call_options soon = {VOUCH_OPTIONS(soon), .timeout = VOUCH_MILLISECONDS(20)};
+    struct janus_outcome outcome = {0}, late = {0};
+    begin(false, NULL);
+    int fd = vouch_janus_get_fd(janus);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(vouch_janus_get_events(janus), POLLIN);
+    cr_assert_eq(vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL),
+                 0);
+    cr_assert_eq(vouch_janus_call_async(janus, &ping, &soon, janus_outcome_callback, &late, NULL),
+                 0);
+    janus_gateway_expect(&gateway, "ping", "{'janus':'pong','transaction':'%'}", NULL);
+    while (outcome.callbacks == 0 || late.callbacks == 0)
+        turn();
+    cr_assert_eq(outcome.result, 0);
+    cr_assert_eq(late.result, -ETIMEDOUT);
+    cr_assert_eq(vouch_janus_get_fd(janus), fd);
+    cr_assert_gt(vouch_janus_get_timeout(janus), VOUCH_SECONDS(3600));
+    end();
+}
+
+/* More than one step takes, without another event of the descriptor. */
+Test(janus_drive, more_than_one_step_takes) {
+    struct janus_seen seen = {0};
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options),
+                                                .on_event = janus_seen_callback, .context = &seen};
+    begin(false, &options);
+    unsigned said = 0;
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < 9; i++, said++)
+            janus_gateway_say(&gateway, "", "{'janus':'webrtcup'}");
+        while (seen.count < said)
+            turn();
+    }
+    end();
+}
+
+/* Threads in calls and a loop, at the same time. */
+Test(janus_drive, threads_beside_a_loop) {
+    struct vouch_janus_session *session;
+    pthread_t threads[2];
+    struct janus_outcome outcome;
+    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
+    begin(true, NULL);
+    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, NULL), 0);
+    cr_assert_eq(vouch_janus_attach(session, "p", NULL, NULL, &shared, NULL), 0);
+    for (intptr_t i = 0; i < 2; i++)
+        threads[i] = support_thread_start(talks, (void *)i);
+    for (int i = 0; i < 50; i++) {
+        outcome = (struct janus_outcome){0};
+        cr_assert_eq(
+            vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL), 0);
+        while (outcome.callbacks == 0) {
+            struct pollfd fd = {.fd = vouch_janus_get_fd(janus), .events = POLLIN};
+            cr_assert_geq(poll(&fd, 1, 1), 0);
+            cr_assert_geq(vouch_janus_process(janus), 0);
+        }
+        cr_assert_eq(outcome.result, 0);
+    }
+    for (int i = 0; i < 2; i++)
+        support_thread_join(threads[i]);
+    vouch_janus_handle_free(shared);
+    vouch_janus_session_free(session);
+    end();
+}

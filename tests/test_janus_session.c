@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* Sessions and handles: keep-alives, and freeing in any order. */
+#include <errno.h>
+#include <string.h>
+
+#include "tests/harness.h"
+#include "tests/janus_support.h"
+
+static struct janus_gateway gateway;
+static struct vouch_janus *janus;
+static struct janus_seen seen;
+static unsigned ends;
+static int end_result;
+
+static void on_end(void *context, int result, const struct vouch_error *error) {
+    (void)context;
+    (void)error;
+    ends++;
+    end_result = result;
+}
+
+static void begin(int64_t interval, int64_t answer_timeout) {
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options),
+                                                .keepalive_interval = interval,
+                                                .answer_timeout = answer_timeout, .on_end = on_end};
+    ends = 0;
+    memset(&seen, 0, sizeof(seen));
+    support_baseline_begin();
+    json_memory_begin();
+    janus_gateway_open(&gateway);
+    janus = janus_gateway_client(&gateway, &options);
+}
+
+static void end(void) {
+    vouch_janus_free(janus);
+    janus_gateway_close(&gateway);
+    json_memory_end();
+    support_baseline_end();
+}
+
+static struct vouch_janus_session *make(int64_t interval, const char *answer) {
+    static const struct vouch_janus_listener listener = {janus_seen_callback, &seen};
+    struct janus_outcome outcome = {0};
+    const struct vouch_janus_request request = {
+        VOUCH_OPTIONS(request), .verb = VOUCH_JANUS_DO_CREATE, .keepalive_interval = interval,
+        .listener = &listener};
+    cr_assert_eq(
+        vouch_janus_call_async(janus, &request, NULL, janus_outcome_callback, &outcome, NULL), 0);
+    janus_gateway_expect(&gateway, "create", answer, NULL);
+    janus_wait_for(janus, &outcome.callbacks, 1);
+    cr_assert_eq(outcome.result, 0);
+    return outcome.session;
+}
+
+#define FIVE "{'janus':'success','transaction':'%','data':{'id':5}}"
+#define SIX "{'janus':'success','transaction':'%','data':{'id':6}}"
+
+static struct vouch_janus_stats stats(void) {
+    struct vouch_janus_stats s;
+    vouch_janus_get_stats(janus, &s);
+    return s;
+}
+
+/* ---- keep-alives ---- */
+
+static void *waits(void *context) {
+    (void)context;
+    return (void *)(intptr_t)vouch_janus_wait(janus, VOUCH_FOREVER);
+}
+
+Test(janus_session, keep_alives_leave_by_themselves) {
+    begin(VOUCH_MILLISECONDS(5), 0);
+    struct vouch_janus_session *session = make(0, FIVE);
+    pthread_t thread = support_thread_start(waits, NULL);
+    for (int i = 0; i < 5; i++)
+        janus_gateway_expect(&gateway, "keepalive", "{'janus':'ack','transaction':'%'}", NULL);
+    janus_gateway_hang_up(&gateway);
+    cr_assert_eq((intptr_t)support_thread_join(thread), 1); /* on_end */
+    cr_assert_geq(stats().keepalives, 5);
+    cr_assert_eq(end_result, -ECONNRESET);
+    vouch_janus_session_free(session);
+    end();
+}
+
+/* A foreign loop is told when. */
+Test(janus_session, the_timeout_says_when) {
+    begin(VOUCH_SECONDS(20), 0);
+    cr_assert_eq(vouch_janus_get_timeout(janus), VOUCH_FOREVER);
+    struct vouch_janus_session *slow = make(0, FIVE);
+    int64_t timeout = vouch_janus_get_timeout(janus);
+    cr_assert(timeout > VOUCH_SECONDS(15) && timeout <= VOUCH_SECONDS(20));
+    struct vouch_janus_session *quick = make(VOUCH_SECONDS(10), SIX);
+    timeout = vouch_janus_get_timeout(janus);
+    cr_assert(timeout > VOUCH_SECONDS(5) && timeout <= VOUCH_SECONDS(10));
+    vouch_janus_session_free(slow);
+    vouch_janus_session_free(quick);
+    end();
+}
+
+Test(janus_session, none_where_none_is_wanted) {
+    begin(VOUCH_FOREVER, 0);
+    struct vouch_janus_session *session = make(0, FIVE);
+    cr_assert_eq(vouch_janus_get_timeout(janus), VOUCH_FOREVER);
+    vouch_janus_session_free(session);
+    end();
+}
+
+Test(janus_session, a_gateway_that_does_not_answer_has_ended) {
+    begin(VOUCH_MILLISECONDS(5), VOUCH_MILLISECONDS(20));
+    struct vouch_janus_session *session = make(0, FIVE);
+    janus_wait_for(janus, &ends, 1);
+    cr_assert_eq(end_result, -ETIMEDOUT);
+    cr_assert_eq(vouch_janus_session_get_state(session), -ETIMEDOUT);
+    vouch_janus_session_free(session);
+    end();
+}
+
+/* Whatever it says is a sign of life. */
+Test(janus_session, any_word_counts) {
+    begin(VOUCH_MILLISECONDS(1), VOUCH_SECONDS(3600));
+    struct vouch_janus_session *session = make(0, FIVE);
+    janus_gateway_say(&gateway, "", "{'janus':'webrtcup','session_id':5}");
+    janus_wait_for(janus, &seen.count, 1);
+    cr_assert_eq(ends, 0);
+    vouch_janus_session_free(session);
+    end();
+}
+
+Test(janus_session, a_keep_alive_is_refused) {
+    begin(VOUCH_MILLISECONDS(5), 0);
+    struct vouch_janus_session *session = make(0, FIVE);
+    while (stats().keepalives == 0)
+        (void)vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(10)));
+    janus_gateway_expect(&gateway, "keepalive",
+                         "{'janus':'error','session_id':5,'transaction':'%',"
+                         "'error':{'code':458,'reason':'No such session'}}",
+                         NULL);
+    janus_wait_for(janus, &seen.count, 1);
+    cr_assert_eq(seen.events[0].kind, VOUCH_JANUS_ERROR);
+    cr_assert_eq(vouch_janus_session_get_state(session), -ESTALE);
+    vouch_janus_session_free(session);
+    end();
+}
+
+/* ---- freeing ---- */
+
+Test(janus_session, in_any_order) {
+    static const int orders[][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
+                                    {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    for (size_t i = 0; i < 6; i++) {
+        begin(0, 0);
+        struct vouch_janus_session *session = make(0, FIVE);
+        struct vouch_janus_handle *handle;
+        cr_assert_eq(vouch_janus_handle_of(session, 9, NULL, &handle), 0);
+        for (size_t j = 0; j < 3; j++) {
+            if (orders[i][j] == 0)
+                vouch_janus_free(janus);
+            else if (orders[i][j] == 1)
+                vouch_janus_session_free(session);
+            else
+                vouch_janus_handle_free(handle);
+        }
+        janus = NULL;
+        end();
+    }
+    vouch_janus_session_free(NULL);
+    vouch_janus_handle_free(NULL);
+    vouch_janus_free(NULL);
+}
+
+/* A session that the program has let go of is kept alive as long as it has handles. */
+Test(janus_session, a_handle_keeps_its_session) {
+    begin(VOUCH_MILLISECONDS(5), 0);
+    struct vouch_janus_session *session = make(0, FIVE);
+    struct vouch_janus_handle *handle;
+    cr_assert_eq(vouch_janus_handle_of(session, 9, NULL, &handle), 0);
+    vouch_janus_session_free(session);
+    janus_gateway_say(&gateway, "", "{'janus':'webrtcup','session_id':5}");
+    while (stats().keepalives == 0)
+        (void)vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(10)));
+    cr_assert_eq(seen.count, 0);
+    vouch_janus_handle_free(handle);
+    cr_assert_eq(vouch_janus_get_timeout(janus) == 0, false);
+    end();
+}
+
+Test(janus_session, freed_while_a_call_is_under_way) {
+    struct janus_outcome outcome = {0};
+    begin(0, 0);
+    struct vouch_janus_session *session = make(0, FIVE);
+    const struct vouch_janus_request request = {.verb = VOUCH_JANUS_DO_KEEPALIVE,
+                                                .session = session};
+    cr_assert_eq(
+        vouch_janus_call_async(janus, &request, NULL, janus_outcome_callback, &outcome, NULL), 0);
+    vouch_janus_session_free(session);
+    janus_gateway_expect(&gateway, "keepalive", "{'janus':'ack','transaction':'%'}", NULL);
+    janus_wait_for(janus, &outcome.callbacks, 1);
+    cr_assert_eq(outcome.result, 0);
+    end();
+}
+
+Test(janus_session, handles_of_a_claimed_session) {
+    struct vouch_janus_handle *handle, *second;
+    begin(0, 0);
+    struct vouch_janus_session *session = make(0, FIVE);
+    cr_assert_eq(vouch_janus_handle_of(session, 0, NULL, &handle), -EINVAL);
+    cr_assert_eq(vouch_janus_handle_of(session, VOUCH_JANUS_ID_MAX + 1, NULL, &handle), -EINVAL);
+    cr_assert_eq(vouch_janus_handle_of(session, VOUCH_JANUS_ID_MAX, NULL, &handle), 0);
+    cr_assert_eq(vouch_janus_handle_of(session, VOUCH_JANUS_ID_MAX, NULL, &second), -EEXIST);
+    cr_assert_eq(vouch_janus_handle_get_id(handle), VOUCH_JANUS_ID_MAX);
+    vouch_janus_handle_free(handle);
+    vouch_janus_close(janus);
+    cr_assert_eq(vouch_janus_handle_of(session, 1, NULL, &handle), -ESHUTDOWN);
+    vouch_janus_session_free(session);
+    end();
+}
+
+Test(janus_session, destroyed) {
+    struct janus_outcome outcome = {0}, pending = {0};
+    begin(0, 0);
+    struct vouch_janus_session *session = make(0, FIVE);
+    const struct vouch_janus_request keepalive = {.verb = VOUCH_JANUS_DO_KEEPALIVE,
+                                                  .session = session},
+                                     destroy = {.verb = VOUCH_JANUS_DO_DESTROY, .session = session};
+    cr_assert_eq(
+        vouch_janus_call_async(janus, &keepalive, NULL, janus_outcome_callback, &pending, NULL), 0);
+    cr_assert_eq(
+        vouch_janus_call_async(janus, &destroy, NULL, janus_outcome_callback, &outcome, NULL), 0);
+    janus_gateway_expect(&gateway, "keepalive", NULL, NULL);
+    janus_gateway_expect(&gateway, "destroy", "{'janus':'success','transaction':'%'}", NULL);
+    janus_wait_for(janus, &outcome.callbacks, 1);
+    cr_assert_eq(outcome.result, 0);
+    cr_assert_eq(pending.result, -ESTALE);
+    cr_assert_eq(vouch_janus_session_get_state(session), -ESTALE);
+    cr_assert_eq(vouch_janus_get_timeout(janus) > VOUCH_SECONDS(5), true);
+    vouch_janus_session_free(session);
+    end();
+}
