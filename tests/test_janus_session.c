@@ -170,7 +170,7 @@ Test(janus_session, in_any_order) {
 
 /* A session that the program has let go of is kept alive as long as it has handles. */
 Test(janus_session, a_handle_keeps_its_session) {
-    begin(VOUCH_MILLISECONDS(5), 0);
+    begin(VOUCH_MILLISECONDS(5), VOUCH_FOREVER);
     struct vouch_janus_session *session = make(0, FIVE);
     struct vouch_janus_handle *handle;
     cr_assert_eq(vouch_janus_handle_of(session, 9, NULL, &handle), 0);
@@ -180,7 +180,8 @@ Test(janus_session, a_handle_keeps_its_session) {
         (void)vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(10)));
     cr_assert_eq(seen.count, 0);
     vouch_janus_handle_free(handle);
-    cr_assert_eq(vouch_janus_get_timeout(janus) == 0, false);
+    while (vouch_janus_get_timeout(janus) < VOUCH_FOREVER) /* the last, which is not answered */
+        (void)vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(10)));
     end();
 }
 
@@ -232,7 +233,7 @@ Test(janus_session, destroyed) {
     cr_assert_eq(outcome.result, 0);
     cr_assert_eq(pending.result, -ESTALE);
     cr_assert_eq(vouch_janus_session_get_state(session), -ESTALE);
-    cr_assert_eq(vouch_janus_get_timeout(janus) > VOUCH_SECONDS(5), true);
+    cr_assert_gt(vouch_janus_get_timeout(janus), VOUCH_SECONDS(5));
     vouch_janus_session_free(session);
     end();
 }
