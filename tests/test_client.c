@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A client's life: options, connecting, connecting again, the end, a fork. */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -72,6 +73,8 @@ Test(client, options_at_their_bounds_and_one_past) {
     CHECK_OPTION(-EINVAL, .polling = (enum vouch_polling) - 1);
     CHECK_OPTION(0, .call_timeout = VOUCH_FOREVER, .frame_timeout = VOUCH_FOREVER,
                  .stall_timeout = VOUCH_FOREVER);
+    const struct vouch_dialect dumb = {VOUCH_OPTIONS(dumb), .name = "dumb"};
+    CHECK_OPTION(-EINVAL, .dialect = &dumb);
     cr_assert_eq(vouch_client_new(NULL, NULL, &client), -EINVAL);
     support_baseline_end();
 }
@@ -378,6 +381,25 @@ Test(client, process_connects_again) {
     cr_assert_eq(connects(), 2);
     cr_assert_eq(vouch_client_get_timeout(client), VOUCH_FOREVER);
     rpc_check_call(client, "echo", "again", 0, "again");
+    close_both();
+}
+
+Test(client, a_loop_sleeps_until_it_is_time_to_connect_again) {
+    open_listening();
+    dial_stage_after(VOUCH_SECONDS(3600), false);
+    struct pollfd fd = {.fd = vouch_client_get_fd(client), .events = POLLIN};
+    rpc_stage_close(&stage);
+    cr_assert_eq(poll(&fd, 1, 40000), 1);
+    cr_assert_eq(vouch_client_process(client), 0);
+    for (int i = 0; i < 3; i++) { /* what has been raised meanwhile may be seen once */
+        fd.fd = vouch_client_get_fd(client);
+        if (poll(&fd, 1, 0) == 0)
+            break;
+        cr_assert_eq(vouch_client_process(client), 0);
+        cr_assert_lt(i, 2, "the loop would spin");
+    }
+    cr_assert_gt(vouch_client_get_timeout(client), VOUCH_SECONDS(3000));
+    rpc_stage_open(&stage, NULL);
     close_both();
 }
 

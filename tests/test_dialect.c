@@ -60,6 +60,24 @@ static void expect(struct dialect_parts *parts, size_t count, const char *text) 
     cr_assert_arr_eq(whole, text, size);
 }
 
+Test(dialect, what_has_to_be_there) {
+    struct toy toy;
+    toy_init(&toy);
+    toy.dialect.begins = NULL; /* of servers only */
+    toy.dialect.prepare = NULL;
+    toy.dialect.observe = NULL;
+    cr_assert(dialect_is_valid(&toy.dialect));
+    struct vouch_dialect one = toy.dialect;
+    one.name = NULL;
+    cr_assert_not(dialect_is_valid(&one));
+    one = toy.dialect;
+    one.read = NULL;
+    cr_assert_not(dialect_is_valid(&one));
+    one = toy.dialect;
+    one.wrap = NULL;
+    cr_assert_not(dialect_is_valid(&one));
+}
+
 Test(dialect, writes_around_the_body_where_there_is_room) {
     begin();
     struct dialect_parts parts;
