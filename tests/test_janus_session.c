@@ -126,16 +126,19 @@ Test(janus_session, any_word_counts) {
     end();
 }
 
+/* An answer after the next is due counts no more: should this one come to be so late, there is
+ * another. */
 Test(janus_session, a_keep_alive_is_refused) {
-    begin(VOUCH_MILLISECONDS(5), 0);
+    begin(VOUCH_MILLISECONDS(200), VOUCH_FOREVER);
     struct vouch_janus_session *session = make(0, FIVE);
-    while (stats().keepalives == 0)
+    for (uint64_t answered = 0; seen.count == 0;) {
         (void)vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(10)));
-    janus_gateway_expect(&gateway, "keepalive",
-                         "{'janus':'error','session_id':5,'transaction':'%',"
-                         "'error':{'code':458,'reason':'No such session'}}",
-                         NULL);
-    janus_wait_for(janus, &seen.count, 1);
+        for (; answered < stats().keepalives; answered++)
+            janus_gateway_expect(&gateway, "keepalive",
+                                 "{'janus':'error','session_id':5,'transaction':'%',"
+                                 "'error':{'code':458,'reason':'No such session'}}",
+                                 NULL);
+    }
     cr_assert_eq(seen.events[0].kind, VOUCH_JANUS_ERROR);
     cr_assert_eq(vouch_janus_session_get_state(session), -ESTALE);
     vouch_janus_session_free(session);
