@@ -130,6 +130,7 @@ void janus_drop_link(struct vouch_janus *janus) {
     if (janus->link)
         janus->link->ops->close(janus->link);
     janus->link = NULL;
+    janus->link_done = false;
 }
 
 static void opened(struct vouch_janus *janus) {

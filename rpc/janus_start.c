@@ -34,14 +34,24 @@ static int check_start(struct vouch_janus *janus, const struct janus_start *star
     return 0;
 }
 
+/* A keep-alive of our own ends before the next is due: while it is under way it holds its session,
+ * which may be all that does. */
+static int64_t timeout_of(const struct vouch_janus *janus, const struct janus_start *start) {
+    if (!start->own)
+        return janus->options.call_timeout;
+    int64_t interval = start->request->session->interval;
+    return interval < janus->options.answer_timeout ? interval : janus->options.answer_timeout;
+}
+
 static void set_options(const struct vouch_janus *janus, const struct janus_start *start,
                         struct janus_call *call) {
     struct vouch_call_options options = {0};
-    int64_t timeout = start->own ? janus->options.answer_timeout : janus->options.call_timeout;
     OPTIONS_READ(options, start->options);
     call->tag = options.tag;
-    call->deadline = options.deadline ? options.deadline
-                                      : vouch_deadline_in(options_time(options.timeout, timeout));
+    call->deadline =
+        options.deadline
+            ? options.deadline
+            : vouch_deadline_in(options_time(options.timeout, timeout_of(janus, start)));
 }
 
 /* Finds or makes what the call is about. */

@@ -180,6 +180,8 @@ Test(janus_client, the_gateway_hangs_up) {
     cr_assert_eq(outcome.result, -ECONNRESET);
     cr_assert_str_eq(outcome.text, "the gateway has closed the connection");
     cr_assert_eq(vouch_janus_wait(janus, VOUCH_FOREVER), -ECONNRESET);
+    cr_assert_eq(vouch_janus_get_timeout(janus), VOUCH_FOREVER, "a loop has nothing to do");
+    cr_assert_eq(vouch_janus_get_fd(janus), -1);
     cr_assert_eq(vouch_janus_ping(janus, NULL, &error), -ECONNRESET);
     cr_assert_eq(vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL),
                  -ECONNRESET);
