@@ -226,9 +226,12 @@ static int deliver_state(struct vouch_janus *janus, bool opened) {
     void (*callback)(void *context, int result, const struct vouch_error *error) =
         opened ? janus->on_open : janus->options.on_end;
     void *context = opened ? janus->open_context : janus->options.context;
-    const struct vouch_error failure = janus->failure;
+    int result = opened ? janus->opened_result : janus->failure.code;
+    struct vouch_error error = {.code = 0};
+    if (result < 0)
+        error = janus->failure;
     pthread_mutex_unlock(&janus->lock);
-    callback(context, opened ? janus->opened_result : failure.code, &failure);
+    callback(context, result, &error);
     pthread_mutex_lock(&janus->lock);
     return 1;
 }
@@ -249,5 +252,9 @@ int janus_deliver(struct vouch_janus *janus) {
             count += deliver_state(janus, due->kind == JANUS_DUE_OPEN);
     }
     janus->delivering = false;
+    if (janus->due) { /* who waits may have found us at it */
+        janus->due_ready = true;
+        janus_wake_sleeper(janus->waiter);
+    }
     return count;
 }

@@ -15,6 +15,8 @@
  * when a process ends, those in its queue that it has not accepted are reset, and the others take
  * over. FreeBSD balances with SO_REUSEPORT_LB, which is used there. macOS does not balance: one of
  * the sockets gets all.
+ *
+ * Hosts are looked up by getaddrinfo(3), with memory of malloc's whatever the allocator.
  */
 #ifndef VOUCH_TCP_H
 #define VOUCH_TCP_H
