@@ -61,19 +61,19 @@ static void expect(struct dialect_parts *parts, size_t count, const char *text) 
 }
 
 Test(dialect, what_has_to_be_there) {
-    struct toy toy;
-    toy_init(&toy);
-    toy.dialect.begins = NULL; /* of servers only */
-    toy.dialect.prepare = NULL;
-    toy.dialect.observe = NULL;
-    cr_assert(dialect_is_valid(&toy.dialect));
-    struct vouch_dialect one = toy.dialect;
+    struct toy whole;
+    toy_init(&whole);
+    whole.dialect.begins = NULL; /* of servers only */
+    whole.dialect.prepare = NULL;
+    whole.dialect.observe = NULL;
+    cr_assert(dialect_is_valid(&whole.dialect));
+    struct vouch_dialect one = whole.dialect;
     one.name = NULL;
     cr_assert_not(dialect_is_valid(&one));
-    one = toy.dialect;
+    one = whole.dialect;
     one.read = NULL;
     cr_assert_not(dialect_is_valid(&one));
-    one = toy.dialect;
+    one = whole.dialect;
     one.wrap = NULL;
     cr_assert_not(dialect_is_valid(&one));
 }
