@@ -63,7 +63,7 @@ static int take_options(struct vouch_client *client, const struct vouch_client_o
     if (client->reconnect_max < client->reconnect_min)
         client->reconnect_max = client->reconnect_min;
     client->retry_after = o->reconnect_after;
-    client->on_notice = o->on_notice;
+    client->on_notice = o->dialect ? o->on_notice : NULL; /* our own wire has none to wait for */
     client->notice_context = o->notice_context;
     OPTIONS_READ(client->dialect, o->dialect);
     client->choice = (struct dialect_choice){

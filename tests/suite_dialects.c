@@ -506,6 +506,19 @@ Test(dialects, who_only_listens_waits_until_the_deadline) {
     end();
 }
 
+Test(dialects, on_our_own_wire_nobody_waits_for_notices) {
+    begin();
+    struct vouch_serve_options options = both();
+    struct heard heard = {0};
+    struct vouch_client_options with = hearing(&heard);
+    struct vouch_client *client;
+    listen_with(&options);
+    cr_assert_eq(vouch_client_dial(stage.path, NULL, &with, &client, NULL), 0);
+    cr_assert_eq(vouch_client_wait(client, vouch_deadline_in(RPC_PATIENCE)), 0);
+    vouch_client_free(client);
+    end();
+}
+
 /* ---- options ---- */
 
 Test(dialects, what_can_not_be_served_is_refused) {

@@ -154,7 +154,8 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_method(struct vouch_server *serv
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_listener(struct vouch_server *server,
                                                          struct vouch_listener *listener);
 
-/* How connections are served. */
+/* How connections are served. What is said here is remembered until the server is freed, once for
+ * all that are served in the same way: dialects are made for a server, not for a connection. */
 struct vouch_serve_options {
     size_t size;
     /* What is spoken beside vouch's own wire; each must outlive the server. Where there are several
