@@ -10,9 +10,20 @@
 #include "tests/harness.h"
 #include "tests/peers.h"
 #include "tests/rpc_support.h"
+#include "tests/toy_dialect.h"
 
 static struct rpc_stage stage;
 static struct vouch_client *client;
+static struct toy toy; /* a dialect that has notices */
+
+/* For clients of either wire. */
+static void listen_for_both(void) {
+    static const struct vouch_dialect *const dialects[] = {&toy.dialect};
+    const struct vouch_serve_options serve = {VOUCH_OPTIONS(serve), .dialects = dialects,
+                                              .dialect_count = 1};
+    toy_init(&toy);
+    rpc_stage_listen_with(&stage, NULL, &serve);
+}
 
 static void open_both(void) {
     support_baseline_begin();
@@ -112,7 +123,7 @@ Test(client, null_is_no_client) {
 Test(client, dials_a_listening_server) {
     support_baseline_begin();
     rpc_stage_open(&stage, NULL);
-    rpc_stage_listen(&stage, NULL);
+    listen_for_both();
     cr_assert_eq(vouch_client_dial(stage.path, NULL, NULL, &client, NULL), 0);
     rpc_check_call(client, "echo", "over a path", 0, "over a path");
     const struct vouch_identity *peer = vouch_client_get_peer(client);
@@ -253,7 +264,7 @@ static void dial_stage(int64_t reconnect_min) {
 static void open_listening(void) {
     support_baseline_begin();
     rpc_stage_open(&stage, NULL);
-    rpc_stage_listen(&stage, NULL);
+    listen_for_both();
 }
 
 static void restart(void) {
@@ -261,7 +272,7 @@ static void restart(void) {
     strcpy(path, stage.path);
     rpc_stage_close(&stage);
     rpc_stage_open(&stage, NULL);
-    rpc_stage_listen(&stage, NULL);
+    listen_for_both();
     cr_assert_str_eq(stage.path, path);
 }
 
@@ -321,9 +332,12 @@ static void ignore_notice(void *context, const struct vouch_reply *notice) {
 }
 
 static void dial_stage_after(int64_t reconnect_after, bool listens) {
-    struct vouch_client_options options = {
-        VOUCH_OPTIONS(options), .reconnect = true, .reconnect_min = VOUCH_MILLISECONDS(1),
-        .reconnect_after = reconnect_after, .on_notice = listens ? ignore_notice : NULL};
+    struct vouch_client_options options = {VOUCH_OPTIONS(options),
+                                           .reconnect = true,
+                                           .reconnect_min = VOUCH_MILLISECONDS(1),
+                                           .reconnect_after = reconnect_after,
+                                           .on_notice = listens ? ignore_notice : NULL,
+                                           .dialect = listens ? &toy.dialect : NULL};
     cr_assert_eq(vouch_client_dial(stage.path, NULL, &options, &client, NULL), 0);
 }
 
@@ -335,7 +349,7 @@ static uint64_t connects(void) {
 
 static void come_back(void) {
     rpc_stage_open(&stage, NULL);
-    rpc_stage_listen(&stage, NULL);
+    listen_for_both();
 }
 
 Test(client, who_waits_for_notices_waits_for_the_server) {
@@ -458,7 +472,7 @@ Test(client, a_call_waits_for_a_server_that_comes_back) {
     for (int i = 0; i < 4; i++)
         rpc_caller_start(&callers[i], client, "echo", NULL);
     rpc_stage_open(&stage, NULL);
-    rpc_stage_listen(&stage, NULL);
+    listen_for_both();
     for (int i = 0; i < 4; i++)
         cr_assert_eq(rpc_caller_join(&callers[i]), 0);
     struct vouch_client_stats stats;
