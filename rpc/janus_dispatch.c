@@ -249,5 +249,10 @@ int janus_deliver(struct vouch_janus *janus) {
             count += deliver_state(janus, due->kind == JANUS_DUE_OPEN);
     }
     janus->delivering = false;
+    janus->due_ready = janus->due != NULL; /* there was more than one turn */
+    if (janus->due_ready || janus->phase == JANUS_ENDED)
+        janus_wake_sleeper(janus->waiter);
+    if (janus->due_ready && janus->waiter)
+        janus_wake_driver(janus);
     return count;
 }

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 
 #include "lib/cond.h"
 #include "rpc/janus.h"
@@ -202,6 +203,23 @@ static int outcome(const struct vouch_janus *janus, int count) {
     return count > 0 || janus->phase != JANUS_ENDED || janus->due ? count : janus->failure.code;
 }
 
+/* After the end nobody drives: what is left is another thread's (in vouch_janus_process) to tell,
+ * which wakes the one that waits when it has. */
+static void await_deliverer(struct vouch_janus *janus, int64_t deadline) {
+    struct janus_sleeper self = {.awake = false};
+    if (cond_init(&self.cond) < 0) { /* no memory: looked at again, and the lock let go of */
+        pthread_mutex_unlock(&janus->lock);
+        sched_yield();
+        pthread_mutex_lock(&janus->lock);
+        return;
+    }
+    janus->waiter = &self;
+    if (janus->delivering)
+        cond_wait_until(&self.cond, &janus->lock, deadline);
+    janus->waiter = NULL;
+    pthread_cond_destroy(&self.cond);
+}
+
 int vouch_janus_wait(struct vouch_janus *janus, int64_t deadline) {
     int count = 0;
     if (janus_check(janus) < 0)
@@ -223,7 +241,10 @@ int vouch_janus_wait(struct vouch_janus *janus, int64_t deadline) {
         if (result != 0)
             break;
         janus->due_ready = janus->due && !janus->delivering;
-        janus_await(janus, &janus->due_ready, &janus->waiter, deadline);
+        if (janus->phase == JANUS_ENDED)
+            await_deliverer(janus, deadline);
+        else
+            janus_await(janus, &janus->due_ready, &janus->waiter, deadline);
     }
     janus->waiting = false;
     pthread_mutex_unlock(&janus->lock);
@@ -257,7 +278,8 @@ int64_t vouch_janus_get_timeout(struct vouch_janus *janus) {
     if (janus_check(janus) < 0)
         return VOUCH_FOREVER;
     pthread_mutex_lock(&janus->lock);
-    int64_t next = janus->due || janus->link_done ? 0 : janus_next_time(janus);
+    bool now_already = janus->due || (janus->link && janus->link_done);
+    int64_t next = now_already ? 0 : janus_next_time(janus);
     pthread_mutex_unlock(&janus->lock);
     int64_t now = vouch_now();
     return next == VOUCH_FOREVER ? next : next > now ? next - now : 0;

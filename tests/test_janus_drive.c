@@ -3,8 +3,10 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/harness.h"
 #include "tests/janus_support.h"
@@ -218,6 +220,77 @@ Test(janus_drive, in_a_loop) {
     cr_assert_eq(late.result, -ETIMEDOUT);
     cr_assert_eq(vouch_janus_get_fd(janus), fd);
     cr_assert_gt(vouch_janus_get_timeout(janus), VOUCH_SECONDS(3600));
+    end();
+}
+
+/* A loop that goes on after the end has nothing to be in a hurry for. */
+Test(janus_drive, the_end_leaves_nothing_to_do) {
+    begin(false, NULL);
+    janus_gateway_hang_up(&gateway);
+    int result;
+    do
+        result = vouch_janus_process(janus);
+    while (result >= 0);
+    cr_assert_eq(result, -ECONNRESET);
+    cr_assert_eq(vouch_janus_get_fd(janus), -1);
+    cr_assert_eq(vouch_janus_get_timeout(janus), VOUCH_FOREVER);
+    end();
+}
+
+/* Its callback lasts until it is told otherwise; the connection ends meanwhile, and there are
+ * callbacks left for it. */
+static struct {
+    int inside[2], leave[2]; /* pipes: a byte says it */
+    unsigned events;
+} slow;
+
+static void say(const int *ends) {
+    cr_assert_eq(write(ends[1], "", 1), 1);
+}
+
+static void hear(const int *ends) {
+    char byte;
+    cr_assert_eq(read(ends[0], &byte, 1), 1);
+}
+
+static void on_slow_event(void *context, const struct vouch_janus_message *message) {
+    (void)context;
+    (void)message;
+    if (slow.events++ > 0)
+        return;
+    say(slow.inside);
+    hear(slow.leave);
+}
+
+static void *processes(void *context) {
+    int result;
+    (void)context;
+    while ((result = vouch_janus_process(janus)) == 0)
+        sched_yield();
+    return (void *)(intptr_t)result;
+}
+
+Test(janus_drive, waiting_while_another_thread_runs_the_last_callbacks) {
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .on_event = on_slow_event};
+    begin(false, &options);
+    cr_assert_eq(pipe(slow.inside), 0);
+    cr_assert_eq(pipe(slow.leave), 0);
+    slow.events = 0;
+    for (int i = 0; i < 3; i++)
+        janus_gateway_say(&gateway, "", "{'janus':'webrtcup'}");
+    janus_gateway_hang_up(&gateway);
+    pthread_t loop = support_thread_start(processes, NULL);
+    hear(slow.inside);
+    cr_assert_eq(vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(5))), -ETIMEDOUT);
+    pthread_t waiter = support_thread_start(waits, NULL);
+    say(slow.leave);
+    cr_assert_eq((intptr_t)support_thread_join(loop), 3);
+    cr_assert_eq((intptr_t)support_thread_join(waiter), -ECONNRESET);
+    cr_assert_eq(slow.events, 3);
+    for (int i = 0; i < 2; i++) {
+        close(slow.inside[i]);
+        close(slow.leave[i]);
+    }
     end();
 }
 
