@@ -63,7 +63,7 @@ struct vouch_janus_handle {
     unsigned refs;
     uint64_t id;
     int state;
-    bool registered;
+    bool registered, forgotten; /* by the program */
     struct vouch_janus_handle *chain;
     struct vouch_janus_listener listener;
 };
@@ -112,7 +112,8 @@ struct vouch_janus {
     unsigned round;             /* how many times all of them have failed */
     int opened_result;          /* what on_open is told */
     struct vouch_error failure; /* of the last attempt; after the end, its cause */
-    unsigned in_flight;
+    unsigned in_flight;         /* all of them */
+    unsigned own_calls; /* of these, keep-alives: they have places of their own beside max_calls */
     void (*on_open)(void *context, int result, const struct vouch_error *error);
     void *open_context;
 

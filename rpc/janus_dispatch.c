@@ -187,6 +187,8 @@ static struct vouch_janus_listener listener_of(struct vouch_janus *janus,
         seen->session_id ? janus_session_find(janus, seen->session_id) : NULL;
     const struct vouch_janus_handle *handle =
         seen->handle_id ? janus_handle_find(janus, seen->session_id, seen->handle_id) : NULL;
+    if (handle && handle->forgotten)
+        return (struct vouch_janus_listener){0};
     if (handle && handle->listener.on_event)
         return handle->listener;
     if (session && (handle || !seen->handle_id))

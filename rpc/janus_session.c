@@ -183,7 +183,7 @@ void vouch_janus_handle_free(struct vouch_janus_handle *handle) {
     if (janus_check(janus) < 0)
         return; /* the parent's: a thread of its may have held the lock */
     pthread_mutex_lock(&janus->lock);
-    handle->listener = (struct vouch_janus_listener){0};
+    handle->forgotten = true;
     janus->refs++;
     janus_handle_unref(handle);
     janus_unref(janus);
