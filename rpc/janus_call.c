@@ -127,7 +127,6 @@ static void insert(struct vouch_janus *janus, struct janus_call *call) {
     janus->pending = call;
     if (call->deadline < janus->next_deadline)
         janus->next_deadline = call->deadline;
-    janus->in_flight++;
     janus->stats.calls++;
 }
 
@@ -146,6 +145,7 @@ static void take_out(struct vouch_janus *janus, struct janus_call *call) {
 void janus_call_free(struct vouch_janus *janus, struct janus_call *call) {
     struct vouch_janus_session *session = call->session;
     janus->in_flight--;
+    janus->own_calls -= call->own;
     janus_message_free(call->message);
     janus_handle_unref(call->handle);
     janus_session_unref(session);
@@ -294,8 +294,9 @@ static int check_start(struct vouch_janus *janus, const struct janus_start *star
             *ret_error = janus->failure;
         return janus->failure.code;
     }
-    if (janus->in_flight >= janus->options.max_calls)
-        return janus_fail(ret_error, -EBUSY, "%u calls are in flight", janus->in_flight);
+    unsigned programs = janus->in_flight - janus->own_calls;
+    if (!start->own && programs >= janus->options.max_calls)
+        return janus_fail(ret_error, -EBUSY, "%u calls are in flight", programs);
     if (start->callback && janus->output_bytes >= janus->options.output_max)
         return janus_fail(ret_error, -EAGAIN, "%zu bytes wait to be sent", janus->output_bytes);
     return 0;
@@ -309,8 +310,10 @@ static int64_t deadline_of(const struct vouch_janus *janus, const struct janus_s
                                                                               : sizeof(options));
     if (options.deadline)
         return options.deadline;
-    if (start->own)
-        return vouch_deadline_in(janus->options.answer_timeout);
+    if (start->own) /* never for ever: there is one more with each interval */
+        return vouch_deadline_in(janus->options.answer_timeout == VOUCH_FOREVER
+                                     ? VOUCH_JANUS_ANSWER_DEFAULT
+                                     : janus->options.answer_timeout);
     return vouch_deadline_in(options.timeout ? options.timeout : janus->options.call_timeout);
 }
 
@@ -325,7 +328,6 @@ static int set_objects(struct vouch_janus *janus, const struct vouch_janus_reque
     if (session) {
         call->session = session;
         session->refs++;
-        session->idle_since = vouch_now();
     }
     if (r->handle) {
         call->handle = r->handle;
@@ -382,7 +384,8 @@ int janus_call_start(struct vouch_janus *janus, const struct janus_start *start,
     call = new_call(janus, start);
     if (!call)
         return janus_fail(ret_error, -ENOMEM, "out of memory");
-    janus->in_flight++; /* for janus_call_free */
+    janus->in_flight++;
+    janus->own_calls += call->own;
     result = new_key(janus, call->key);
     if (result == 0)
         result = set_objects(janus, start->request, call);
@@ -396,8 +399,9 @@ int janus_call_start(struct vouch_janus *janus, const struct janus_start *start,
         janus_call_free(janus, call);
         return result;
     }
-    janus->in_flight--;
     insert(janus, call);
+    if (call->session)
+        call->session->idle_since = vouch_now();
     if (call->deadline < janus->poll_until)
         janus_wake_driver(janus);
     *ret_call = call; /* first: it may end at once, and one of our own is then no more */
