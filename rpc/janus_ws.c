@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "lib/os.h"
@@ -160,6 +161,7 @@ static struct lws_context *make_context(void) {
         .protocols = protocols,
         .fd_limit_per_thread = DESCRIPTORS_MAX,
         .options = LWS_SERVER_OPTION_VALIDATE_UTF8,
+        .http_proxy_address = "", /* else $http_proxy, for local sockets as well */
     };
     (void)pthread_once(&quiet_once, be_quiet);
     bool known = sigaction(SIGPIPE, NULL, &before) == 0;
@@ -173,6 +175,9 @@ static int begin(struct ws_link *l, struct vouch_error *ret_error) {
     const struct janus_address *a = l->options.address;
     char address[JANUS_ADDRESS_MAX + 2], host[JANUS_HOST_MAX + 16];
     bool local = a->kind == JANUS_WS_UNIX;
+    if (local && strlen(a->socket) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+        return janus_fail(ret_error, VOUCH_E_PATH_TOO_LONG, "%s",
+                          vouch_strerror(VOUCH_E_PATH_TOO_LONG)); /* it would be cut short */
     snprintf(address, sizeof(address), "%s%s", local ? "+" : "", local ? a->socket : a->host);
     snprintf(host, sizeof(host), strchr(a->host, ':') ? "[%s]:%d" : "%s:%d", a->host, a->port);
     l->context = make_context();
@@ -187,6 +192,7 @@ static int begin(struct ws_link *l, struct vouch_error *ret_error) {
         .origin = host,
         .protocol = SUBPROTOCOL,
         .ietf_version_or_minus_one = -1,
+        .ssl_connection = LCCSCF_HTTP_NO_FOLLOW_REDIRECT,
         .opaque_user_data = l,
         .pwsi = &l->wsi,
     };
