@@ -28,6 +28,7 @@
 #define SUBPROTOCOL "janus-protocol"
 #define DESCRIPTORS_MAX 16 /* of a context: its pipe, the socket, one more while connecting */
 #define CONNECTING_LOOK VOUCH_MILLISECONDS(10)
+#define CONNECTING_MAX 1000000     /* s: more than anybody waits */
 #define OPEN_LOOK VOUCH_SECONDS(1) /* pongs, and what else it does by itself */
 #define INPUT_FIRST ((size_t)4096)
 #define INBOX_MAX 64 /* whole messages that wait to be received; then the socket is not read */
@@ -161,7 +162,9 @@ static struct lws_context *make_context(void) {
         .protocols = protocols,
         .fd_limit_per_thread = DESCRIPTORS_MAX,
         .options = LWS_SERVER_OPTION_VALIDATE_UTF8,
-        .http_proxy_address = "", /* else $http_proxy, for local sockets as well */
+        .connect_timeout_secs = CONNECTING_MAX,
+        .timeout_secs = CONNECTING_MAX, /* connect_timeout is for us to keep */
+        .http_proxy_address = "",       /* else $http_proxy, for local sockets as well */
     };
     (void)pthread_once(&quiet_once, be_quiet);
     bool known = sigaction(SIGPIPE, NULL, &before) == 0;

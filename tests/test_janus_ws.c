@@ -536,3 +536,15 @@ Test(janus_ws, a_server_that_is_mute) {
     cr_assert_eq(opening.result, -ETIMEDOUT);
     end();
 }
+
+/* libwebsockets would give up after 5 s. */
+Test(janus_ws, a_server_that_is_mute_for_as_long_as_the_program_waits) {
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options),
+                                                .connect_timeout = VOUCH_SECONDS(7)};
+    if (!begin(&options))
+        return;
+    while (opening.callbacks == 0)
+        (void)vouch_janus_wait(janus, vouch_deadline_in(JANUS_PATIENCE));
+    cr_assert_eq(opening.result, -ETIMEDOUT);
+    end();
+}
