@@ -135,6 +135,13 @@ struct vouch_janus {
     size_t event_bytes;
     pthread_t deliverer;
 
+    /* For a foreign loop, where the system has it: one descriptor for the link's and for a wake-up
+     * by threads that do something that concerns the loop. */
+    int loop_fd, loop_link; /* -1; the link's descriptor that is in it */
+    struct os_wake loop_wake;
+    int64_t loop_until; /* when the loop looks again by itself */
+    bool loop_tried, looping;
+
     struct os_wake wake;
     int64_t poll_until;
     struct janus_sleeper *sleepers;
@@ -232,6 +239,13 @@ bool janus_in_callback(const struct vouch_janus *janus); /* the calling thread i
 void janus_wake_sleeper(struct janus_sleeper *sleeper);  /* NULL is ignored */
 /* Tells the thread in poll(2) that what it waits for has changed. */
 void janus_wake_driver(struct vouch_janus *janus);
+/* Tells the foreign loop, if there is one, that there is something to do or to look at. */
+void janus_wake_loop(struct vouch_janus *janus);
+/* Something is due at `when`: whoever waits for longer looks again. */
+void janus_wake_before(struct vouch_janus *janus, int64_t when);
+/* Before the link is closed; at the end of all. */
+void janus_loop_forget(struct vouch_janus *janus);
+void janus_loop_deinit(struct vouch_janus *janus);
 /* Until the connection is made, or has failed. */
 void janus_await_open(struct vouch_janus *janus);
 

@@ -6,6 +6,7 @@
  * bits are the key of the table as well.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -99,6 +100,11 @@ void janus_flush(struct vouch_janus *janus) {
     }
 }
 
+/* The link has a part of it still, and has to be told when there is room. */
+static bool wants_to_send(const struct vouch_janus *janus) {
+    return janus->phase == JANUS_OPEN && janus->link->ops->get_events(janus->link, false) & POLLOUT;
+}
+
 /* Takes `text` over. */
 static void push_output(struct vouch_janus *janus, const struct janus_call *call,
                         struct vouch_buffer *text) {
@@ -110,8 +116,10 @@ static void push_output(struct vouch_janus *janus, const struct janus_call *call
     janus->output_end = &output->next;
     janus->output_bytes += output_size(output);
     janus_flush(janus);
-    if (janus->output)
+    if (janus->output || wants_to_send(janus)) {
         janus_wake_driver(janus);
+        janus_wake_loop(janus);
+    }
 }
 
 /* ---- the table of those in flight ---- */
@@ -402,8 +410,7 @@ int janus_call_start(struct vouch_janus *janus, const struct janus_start *start,
     insert(janus, call);
     if (call->session)
         call->session->idle_since = vouch_now();
-    if (call->deadline < janus->poll_until)
-        janus_wake_driver(janus);
+    janus_wake_before(janus, call->deadline);
     *ret_call = call; /* first: it may end at once, and one of our own is then no more */
     push_output(janus, call, text);
     return 0;

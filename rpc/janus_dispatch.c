@@ -22,6 +22,7 @@ void janus_due_push(struct vouch_janus *janus, struct janus_due *due, enum janus
     janus_wake_sleeper(janus->waiter);
     if (janus->waiter)
         janus_wake_driver(janus); /* it may be the one that waits */
+    janus_wake_loop(janus);
 }
 
 static struct janus_due *due_pop(struct vouch_janus *janus) {

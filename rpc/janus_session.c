@@ -82,6 +82,7 @@ int janus_session_register(struct vouch_janus_session *session, uint64_t id) {
     janus->sessions[bucket(id)] = session;
     if (due_at(session) < janus->next_keepalive)
         janus->next_keepalive = due_at(session);
+    janus_wake_before(janus, janus->next_keepalive);
     return 0;
 }
 
