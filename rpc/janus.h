@@ -19,7 +19,8 @@
 #include "rpc/janus_link.h"
 #include "rpc/janus_message.h"
 
-#define JANUS_BUCKETS 64 /* of tables by id and by transaction: a power of two */
+#define JANUS_BUCKETS 64         /* of tables by id: a power of two */
+#define JANUS_CALL_BUCKETS 1024u /* of that by transaction */
 #define JANUS_TRANSACTION_BYTES 16
 
 enum janus_phase { JANUS_CONNECTING, JANUS_OPEN, JANUS_ENDED };
@@ -118,9 +119,9 @@ struct vouch_janus {
     void *open_context;
 
     struct janus_call *pending;
-    struct janus_call *by_key[JANUS_BUCKETS];
-    uint64_t last_id;
-    int64_t next_deadline; /* no call's is earlier */
+    struct janus_call *by_key[JANUS_CALL_BUCKETS];
+    uint64_t last_id, taken_out; /* of pending */
+    int64_t next_deadline;       /* no call's is earlier */
 
     struct janus_output *output, **output_end;
     size_t output_bytes;

@@ -21,7 +21,7 @@
 /* ---- transactions ---- */
 
 static struct janus_call **bucket_of(struct vouch_janus *janus, const unsigned char *key) {
-    return &janus->by_key[key[0] % JANUS_BUCKETS];
+    return &janus->by_key[(key[0] | (unsigned)key[1] << 8) % JANUS_CALL_BUCKETS];
 }
 
 static struct janus_call *find_key(struct vouch_janus *janus, const unsigned char *key) {
@@ -100,6 +100,23 @@ void janus_flush(struct vouch_janus *janus) {
     }
 }
 
+/* Those of calls that have ended before they were sent: behind one that cannot be sent they would
+ * stay, and calls that wait have no limit but their number. */
+static void drop_dead_output(struct vouch_janus *janus) {
+    struct janus_output **at = &janus->output;
+    while (*at) {
+        struct janus_output *output = *at;
+        if (find_key(janus, output->key)) {
+            at = &output->next;
+            continue;
+        }
+        *at = output->next;
+        janus->output_bytes -= output_size(output);
+        vouch_buffer_unref(output->text);
+    }
+    janus->output_end = at;
+}
+
 /* The link has a part of it still, and has to be told when there is room. */
 static bool wants_to_send(const struct vouch_janus *janus) {
     return janus->phase == JANUS_OPEN && janus->link->ops->get_events(janus->link, false) & POLLOUT;
@@ -109,6 +126,8 @@ static bool wants_to_send(const struct vouch_janus *janus) {
 static void push_output(struct vouch_janus *janus, const struct janus_call *call,
                         struct vouch_buffer *text) {
     struct janus_output *output = (void *)(text->data - sizeof(*output));
+    if (janus->output_bytes >= janus->options.output_max)
+        drop_dead_output(janus);
     output->next = NULL;
     output->text = text;
     memcpy(output->key, call->key, sizeof(output->key));
@@ -143,6 +162,7 @@ static void take_out(struct vouch_janus *janus, struct janus_call *call) {
     while (*at != call)
         at = &(*at)->chain;
     *at = call->chain;
+    janus->taken_out++;
     *call->back = call->next;
     if (call->next)
         call->next->back = call->back;
@@ -217,7 +237,16 @@ static bool is_of(const struct janus_call *call, const struct vouch_janus_sessio
     return true;
 }
 
-/* Ending one may end others (spread), so it begins anew after each. */
+/* Ends one of those that are gone through; returns the next. Ending it may have ended others
+ * (spread): then that is the first. */
+static struct janus_call *complete_and_go_on(struct vouch_janus *janus, struct janus_call *call,
+                                             int result, const char *text) {
+    struct janus_call *next = call->next;
+    uint64_t before = janus->taken_out;
+    janus_complete(janus, call, result, NULL, text);
+    return janus->taken_out == before + 1 ? next : janus->pending;
+}
+
 void janus_complete_all(struct vouch_janus *janus, const struct vouch_janus_session *session,
                         const struct vouch_janus_handle *handle, int result, const char *text) {
     struct janus_call *call = janus->pending;
@@ -226,8 +255,7 @@ void janus_complete_all(struct vouch_janus *janus, const struct vouch_janus_sess
             call = call->next;
             continue;
         }
-        janus_complete(janus, call, result, NULL, text);
-        call = janus->pending;
+        call = complete_and_go_on(janus, call, result, text);
     }
 }
 
@@ -240,8 +268,7 @@ void janus_expire(struct vouch_janus *janus, int64_t now) {
             call = call->next;
             continue;
         }
-        janus_complete(janus, call, -ETIMEDOUT, NULL, "no answer before the deadline");
-        call = janus->pending;
+        call = complete_and_go_on(janus, call, -ETIMEDOUT, "no answer before the deadline");
     }
     janus->next_deadline = VOUCH_FOREVER;
     for (call = janus->pending; call; call = call->next)
@@ -257,9 +284,8 @@ static size_t cancel(struct vouch_janus *janus, uint64_t tag, uint64_t id) {
             call = call->next;
             continue;
         }
-        janus_complete(janus, call, -ECANCELED, NULL, "the call was cancelled");
+        call = complete_and_go_on(janus, call, -ECANCELED, "the call was cancelled");
         count_ended++;
-        call = janus->pending;
     }
     return count_ended;
 }
