@@ -96,7 +96,7 @@ static int read_peer(const struct vouch_listener *listener, int fd,
     if (listener->link != VOUCH_LINK_TCP)
         return identity_read_peer(fd, fd < listener->pidfd_below, listener->allocator,
                                   ret_identity);
-    tcp_no_delay(fd);
+    tcp_set_up(fd);
     return tcp_unknown_peer(listener->allocator, ret_identity);
 }
 

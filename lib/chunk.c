@@ -21,6 +21,8 @@
 #include <string.h>
 
 #define CHUNK_READ_BLOCK_MIN ((size_t)4 * 1024)
+/* Packets up to this size are copied rather than kept where they were read. */
+#define CHUNK_PACKET_SMALL ((size_t)16 * 1024)
 #define CHUNK_READ_BLOCK_MAX ((size_t)64 * 1024)
 
 _Static_assert(VOUCH_CHUNK_HEADER_MAX + VOUCH_CHUNK_HEAD_MAX <= POOL_ROOM(CHUNK_READ_BLOCK_MIN),
@@ -342,6 +344,18 @@ static void decoder_take(struct vouch_chunk_decoder *decoder, const struct chunk
     decoder->begin = decoder->end = 0;
 }
 
+/* Packets are read where there is room for any; one that fills little of that gets a buffer of its
+ * own, so that who keeps it does not keep the rest. For want of memory it stays. */
+static void decoder_shrink(const struct vouch_chunk_decoder *decoder, struct vouch_chunk *chunk) {
+    struct vouch_buffer *own;
+    if (chunk->size > CHUNK_PACKET_SMALL || vouch_pool_get(decoder->pool, 0, chunk->size, &own) < 0)
+        return;
+    memcpy(own->data, chunk->data, chunk->size);
+    vouch_buffer_unref(chunk->buffer);
+    chunk->data = own->data;
+    chunk->buffer = own;
+}
+
 /* Whether all of the chunk that is wanted has come. */
 static bool decoder_has(const struct vouch_chunk_decoder *decoder,
                         const struct chunk_frame *frame) {
@@ -362,6 +376,8 @@ int vouch_chunk_decoder_next(struct vouch_chunk_decoder *decoder, struct vouch_c
         return 0;
     }
     decoder_take(decoder, &frame, ret_chunk);
+    if (decoder->framing == CHUNK_PACKETS)
+        decoder_shrink(decoder, ret_chunk);
     return 1;
 }
 

@@ -57,14 +57,8 @@ static int check_options(const struct vouch_datagram_options *options, struct vo
 
 static int bind_abstract(struct vouch_datagram *datagram, const struct address *address,
                          const struct vouch_datagram_options *options, struct vouch_error *error) {
-    if (!options->allow_abstract_name_that_any_user_can_reach)
-        return error_set(
-            error, VOUCH_E_ABSTRACT_OFF,
-            "any user can reach an abstract name, and the option to allow it is not set: %s",
-            address->text);
-    if (!sockfile_has_abstract)
-        return error_set(error, -ENOTSUP, "this system has no abstract names: %s", address->text);
-    return publish_abstract(address, SOCK_DGRAM, 0, &datagram->fd, error);
+    return publish_abstract(address, options->allow_abstract_name_that_any_user_can_reach,
+                            SOCK_DGRAM, 0, &datagram->fd, error);
 }
 
 static int bind_path(struct vouch_datagram *datagram, const struct address *address,

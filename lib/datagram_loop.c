@@ -126,9 +126,11 @@ int vouch_datagram_process(struct vouch_datagram *datagram) {
     while (ready) {
         struct datagram_congestion *congestion = ready;
         ready = congestion->next;
-        datagram->on_writable(datagram->context, congestion->to.size ? &congestion->to : NULL);
+        if (!datagram_is_closed(datagram)) {
+            datagram->on_writable(datagram->context, congestion->to.size ? &congestion->to : NULL);
+            count++;
+        }
         congestion_free(datagram, congestion);
-        count++;
     }
     return count;
 }

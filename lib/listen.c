@@ -17,7 +17,6 @@
 #include "lib/mem.h"
 #include "lib/options.h"
 #include "lib/policy.h"
-#include "lib/sockfile.h"
 
 #define MODE_DEFAULT 0600
 
@@ -108,15 +107,9 @@ int listener_new(const char *address, const struct vouch_listen_options *options
 
 static int open_abstract(struct vouch_listener *listener, const struct address *address,
                          const struct vouch_listen_options *options, struct vouch_error *error) {
-    if (!options->allow_abstract_name_that_any_user_can_reach)
-        return error_set(
-            error, VOUCH_E_ABSTRACT_OFF,
-            "any user can reach an abstract name, and the option to allow it is not set: %s",
-            address->text);
-    if (!sockfile_has_abstract)
-        return error_set(error, -ENOTSUP, "this system has no abstract names: %s", address->text);
     int fd;
-    int r = publish_abstract(address, socket_type(options->link), options->backlog, &fd, error);
+    int r = publish_abstract(address, options->allow_abstract_name_that_any_user_can_reach,
+                             socket_type(options->link), options->backlog, &fd, error);
     if (r == 0)
         listener->fd = fd;
     return r;

@@ -423,9 +423,16 @@ int publish(const struct vouch_allocator *allocator, const struct address *addre
     return 0;
 }
 
-int publish_abstract(const struct address *address, int type, int backlog, int *ret_fd,
-                     struct vouch_error *error) {
+int publish_abstract(const struct address *address, bool allowed, int type, int backlog,
+                     int *ret_fd, struct vouch_error *error) {
     int fd;
+    if (!allowed)
+        return error_set(
+            error, VOUCH_E_ABSTRACT_OFF,
+            "any user can reach an abstract name, and the option to allow it is not set: %s",
+            address->text);
+    if (!sockfile_has_abstract)
+        return error_set(error, -ENOTSUP, "this system has no abstract names: %s", address->text);
     int r = open_socket(type, &fd);
     if (r < 0)
         return error_set(error, r, "making a socket: %s: %s", vouch_strerror(r), address->text);

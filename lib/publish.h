@@ -50,10 +50,10 @@ int publish(const struct vouch_allocator *allocator, const struct address *addre
             const struct publish_options *options, struct publication *ret_publication, int *ret_fd,
             struct vouch_error *error) VOUCH_MUST_CHECK;
 
-/* Binds (and listens, unless it is of datagrams) at an abstract name. 0, VOUCH_E_ADDRESS_LIVE,
- * errnos. */
-int publish_abstract(const struct address *address, int type, int backlog, int *ret_fd,
-                     struct vouch_error *error) VOUCH_MUST_CHECK;
+/* Binds (and listens, unless it is of datagrams) at an abstract name, if the program's options
+ * allow that. 0, VOUCH_E_ABSTRACT_OFF, -ENOTSUP, VOUCH_E_ADDRESS_LIVE, errnos. */
+int publish_abstract(const struct address *address, bool allowed, int type, int backlog,
+                     int *ret_fd, struct vouch_error *error) VOUCH_MUST_CHECK;
 
 /* Unlinks the socket if it is still ours, then lets the lock go. Call it while the listening
  * descriptor is still open: it keeps the inode from being used again for somebody else's file. Safe

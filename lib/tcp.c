@@ -81,9 +81,11 @@ static int resolve(const struct place *place, int flags, struct addrinfo **ret_l
                      place->text);
 }
 
-void tcp_no_delay(int fd) {
+void tcp_set_up(int fd) {
     int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    /* A peer can be gone without its kernel saying so, which no UNIX socket's can. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
 int tcp_unknown_peer(const struct vouch_allocator *allocator,
@@ -141,7 +143,12 @@ static int listen_at(const struct addrinfo *to, bool any, int backlog) {
     return r;
 }
 
-/* The first address that can be bound; of every address, that of IPv6, which takes both. */
+static bool lacks_protocol(int code) {
+    return code == -EAFNOSUPPORT || code == -EPROTONOSUPPORT || code == -EADDRNOTAVAIL;
+}
+
+/* The first address that can be bound; of every address, that of IPv6, which takes both. IPv4 alone
+ * is every address only where there is no IPv6: else somebody may have that half of the port. */
 static int listen_at_first(const struct place *place, const struct addrinfo *list, int backlog) {
     bool any = !place->host;
     int r = -EADDRNOTAVAIL;
@@ -153,7 +160,7 @@ static int listen_at_first(const struct place *place, const struct addrinfo *lis
             if (r >= 0)
                 return r;
         }
-        if (family != AF_INET6)
+        if (family != AF_INET6 || !lacks_protocol(r))
             return fail(place, r, "listening by TCP");
     }
 }
@@ -282,7 +289,7 @@ static int make_conn(int fd, const struct vouch_allocator *allocator,
                      struct vouch_conn **ret_conn) {
     const struct vouch_conn_options options = {VOUCH_OPTIONS(options), .allocator = allocator};
     const struct vouch_identity *peer;
-    tcp_no_delay(fd);
+    tcp_set_up(fd);
     int r = tcp_unknown_peer(allocator, &peer);
     if (r < 0)
         return r;

@@ -5,7 +5,7 @@
 
 #include <vouch/identity.h>
 
-void tcp_no_delay(int fd);
+void tcp_set_up(int fd); /* a connection */
 
 /* The identity of somebody of whom nothing is known. 0 or -ENOMEM. */
 int tcp_unknown_peer(const struct vouch_allocator *allocator,

@@ -22,11 +22,17 @@
 /* An attempt that nobody waits for. */
 #define AT_ONCE VOUCH_MILLISECONDS(1)
 
+static bool dialect_valid(const struct vouch_dialect *given) {
+    struct vouch_dialect dialect = {0};
+    OPTIONS_READ(dialect, given);
+    return !given || dialect_is_valid(&dialect);
+}
+
 static bool options_valid(const struct vouch_client_options *o) {
-    return o->max_request <= VOUCH_CHUNK_SIZE_BOUND && o->max_reply <= VOUCH_CHUNK_SIZE_BOUND &&
-           o->max_calls <= VOUCH_CLIENT_CALLS_BOUND && o->call_timeout >= 0 &&
-           o->frame_timeout >= 0 && o->stall_timeout >= 0 && o->reconnect_min >= 0 &&
-           o->reconnect_max >= 0 && o->reconnect_after >= 0 &&
+    return dialect_valid(o->dialect) && o->max_request <= VOUCH_CHUNK_SIZE_BOUND &&
+           o->max_reply <= VOUCH_CHUNK_SIZE_BOUND && o->max_calls <= VOUCH_CLIENT_CALLS_BOUND &&
+           o->call_timeout >= 0 && o->frame_timeout >= 0 && o->stall_timeout >= 0 &&
+           o->reconnect_min >= 0 && o->reconnect_max >= 0 && o->reconnect_after >= 0 &&
            o->interceptor_count <= CLIENT_INTERCEPTORS_MAX &&
            (o->interceptor_count == 0 || o->interceptors) &&
            polling_options_valid(o->polling, o->polling_budget);
@@ -57,7 +63,7 @@ static int take_options(struct vouch_client *client, const struct vouch_client_o
     if (client->reconnect_max < client->reconnect_min)
         client->reconnect_max = client->reconnect_min;
     client->retry_after = o->reconnect_after;
-    client->on_notice = o->on_notice;
+    client->on_notice = o->dialect ? o->on_notice : NULL; /* our own wire has none to wait for */
     client->notice_context = o->notice_context;
     OPTIONS_READ(client->dialect, o->dialect);
     client->choice = (struct dialect_choice){
@@ -252,6 +258,8 @@ static int dial_again(struct vouch_client *client, int64_t deadline, struct vouc
     }
     if (r == 0) {
         client->reconnect_wait = 0;
+        if (client->loop_is_socket)
+            os_wake_raise(&client->loop_wake);
         vouch_conn_free(old);
     } else {
         vouch_conn_free(conn);

@@ -82,7 +82,8 @@ struct vouch_client {
     struct dialect_choice choice;
     void (*on_notice)(void *context, const struct vouch_reply *notice);
     void *notice_context;
-    unsigned notices; /* that wait for their callback */
+    unsigned notices;    /* that wait for their callback */
+    size_t notice_bytes; /* … of them all */
 
     /* reconnecting */
     char *address; /* NULL: can't */

@@ -119,21 +119,52 @@ static void record_put(struct vouch_client *client, struct client_call *call) {
     client->idle_count++;
 }
 
+/* The first is taken whatever its size. */
+static bool has_place_for_notice(const struct vouch_client *client, size_t size) {
+    if (!client->on_notice || client->notices >= VOUCH_CLIENT_NOTICES_MAX)
+        return false;
+    return client->notices == 0 || (size <= VOUCH_CLIENT_NOTICE_BYTES_MAX &&
+                                    client->notice_bytes <= VOUCH_CLIENT_NOTICE_BYTES_MAX - size);
+}
+
+/* A small one may wait for long, and does not keep the large buffer that it was read into
+ * meanwhile. */
+static int keep_notice(struct vouch_client *client, const struct session_event *event,
+                       struct vouch_reply *ret_notice) {
+    const struct envelope *e = &event->envelope;
+    struct vouch_buffer *own;
+    *ret_notice = (struct vouch_reply){e->data, e->data_size, event->buffer};
+    if (e->data_size >= event->buffer->capacity / 2)
+        return 0;
+    int r = vouch_pool_get(client->pool, 0, e->data_size, &own);
+    if (r < 0)
+        return r;
+    if (e->data_size > 0)
+        memcpy(own->data, e->data, e->data_size);
+    own->size = e->data_size;
+    vouch_buffer_unref(event->buffer);
+    *ret_notice = (struct vouch_reply){own->data, own->size, own};
+    return 0;
+}
+
 /* Its callback runs among those of the asynchronous calls. */
 void client_take_notice(struct vouch_client *client, const struct session_event *event) {
     struct client_call *call = NULL;
-    if (client->on_notice && client->notices < VOUCH_CLIENT_NOTICES_MAX)
+    if (has_place_for_notice(client, event->envelope.data_size))
         call = record_get(client);
+    if (call && keep_notice(client, event, &call->reply) < 0) {
+        record_put(client, call);
+        call = NULL;
+    }
     if (!call) {
         client->stats.notices_lost++;
         vouch_buffer_unref(event->buffer);
         return;
     }
-    const struct envelope *e = &event->envelope;
     call->notice = true;
-    call->reply = (struct vouch_reply){e->data, e->data_size, event->buffer};
     client->stats.notices++;
     client->notices++;
+    client->notice_bytes += call->reply.size;
     client->async_count++;
     complete_async(client, call);
 }
@@ -617,6 +648,15 @@ static void run_callback(struct vouch_client *client, struct client_call *call) 
     vouch_reply_release(&call->reply);
 }
 
+static void count_end(struct vouch_client *client, const struct client_call *call) {
+    if (!call->notice) {
+        count_result(client, call->result);
+        return;
+    }
+    client->notices--;
+    client->notice_bytes -= call->reply.size;
+}
+
 int client_run_callbacks(struct vouch_client *client) {
     /* Those that have ended by now: what the callbacks start is for the next time. */
     struct client_queue ended = client->ended;
@@ -628,10 +668,7 @@ int client_run_callbacks(struct vouch_client *client) {
     in_callbacks = client;
     while ((call = queue_pop(&ended))) {
         client->async_count--;
-        if (call->notice)
-            client->notices--;
-        else
-            count_result(client, call->result);
+        count_end(client, call);
         client_unlock(client);
         run_callback(client, call);
         client_lock(client);

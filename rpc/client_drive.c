@@ -414,14 +414,29 @@ static int loop_arm(struct vouch_client *client, bool first) {
     return r;
 }
 
+/* While there is no connection the loop gets the wake-up in its place, which a new one raises: the
+ * dead one would always be ready. */
+static int loop_start_on_socket(struct vouch_client *client) {
+    poller_free(client->loop);
+    client->loop = NULL;
+    if (client->guest)
+        return -ENOTSUP;
+    int r = os_wake_init(&client->loop_wake);
+    client->loop_is_socket = r == 0;
+    return r;
+}
+
+static int loop_fd(const struct vouch_client *client) {
+    bool waits = client->address && !client->closed && session_failure(&client->link.session) != 0;
+    if (client->loop)
+        return poller_fd(client->loop);
+    return waits ? client->loop_wake.read_fd : vouch_conn_get_fd(client->link.conn);
+}
+
 static int loop_start(struct vouch_client *client) {
     int r = poller_new(client->allocator, &client->loop);
-    if (r == 0 && poller_fd(client->loop) < 0) {
-        client->loop_is_socket = !client->guest;
-        poller_free(client->loop);
-        client->loop = NULL;
-        return client->guest ? -ENOTSUP : 0;
-    }
+    if (r == 0 && poller_fd(client->loop) < 0)
+        return loop_start_on_socket(client);
     if (r == 0)
         r = os_wake_init(&client->loop_wake);
     if (r == 0)
@@ -442,7 +457,7 @@ int vouch_client_get_fd(struct vouch_client *client) {
     if (!client->loop && !client->loop_is_socket)
         r = loop_start(client);
     if (r == 0)
-        r = client->loop ? poller_fd(client->loop) : vouch_conn_get_fd(client->link.conn);
+        r = loop_fd(client);
     client_unlock(client);
     return r;
 }
@@ -456,9 +471,17 @@ short vouch_client_get_events(struct vouch_client *client) {
     return events;
 }
 
+/* A connection that is dead, and all calls on it ended, has no deadlines of its own any more,
+ * though what had begun before (a stall, say) never ends. */
+static int64_t next_deadline(struct vouch_client *client) {
+    const struct session *session = &client->link.session;
+    bool over = session_failure(session) != 0 && !client->flight;
+    return earlier(over ? VOUCH_FOREVER : session_deadline(session), client_retry_at(client));
+}
+
 int64_t vouch_client_get_timeout(struct vouch_client *client) {
     client_lock(client);
-    int64_t deadline = earlier(session_deadline(&client->link.session), client_retry_at(client));
+    int64_t deadline = next_deadline(client);
     int64_t now = vouch_now();
     bool ready =
         client->ended.head || (client->link.broken && session_failure(&client->link.session) == 0);

@@ -3,6 +3,10 @@
 
 #include <errno.h>
 
+bool dialect_is_valid(const struct vouch_dialect *dialect) {
+    return dialect->name && dialect->read && dialect->wrap;
+}
+
 const struct vouch_dialect *dialect_choose(const struct dialect_choice *choice, uint8_t first) {
     for (size_t i = 0; i < choice->count; i++) {
         const struct vouch_dialect *dialect = &choice->dialects[i];

@@ -17,6 +17,9 @@ struct dialect_choice {
     size_t count;
 };
 
+/* Whether what has to be there is. */
+bool dialect_is_valid(const struct vouch_dialect *dialect);
+
 /* A dialect that the first byte of a connection means; NULL: vouch's own, or none (if that is not
  * spoken). */
 const struct vouch_dialect *dialect_choose(const struct dialect_choice *choice, uint8_t first);

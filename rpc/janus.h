@@ -22,6 +22,7 @@
 #define JANUS_BUCKETS 64         /* of tables by id: a power of two */
 #define JANUS_CALL_BUCKETS 1024u /* of that by transaction */
 #define JANUS_TRANSACTION_BYTES 16
+#define JANUS_TRANSACTION_TEXT ((size_t)2 * JANUS_TRANSACTION_BYTES)
 
 enum janus_phase { JANUS_CONNECTING, JANUS_OPEN, JANUS_ENDED };
 
@@ -162,6 +163,19 @@ struct vouch_janus {
     size_t address_count;
 };
 
+/* ---- rpc/janus_options.c ---- */
+
+/* Complete options; -EINVAL says what is out of its range. */
+int janus_options_read(const struct vouch_janus_options *options,
+                       struct vouch_janus_options *ret_set,
+                       struct vouch_error *ret_error) VOUCH_MUST_CHECK;
+/* Copies of what the options of a connection point to: 0, -ENOMEM, -EINVAL (a policy). */
+int janus_options_keep(struct vouch_janus *janus) VOUCH_MUST_CHECK;
+/* 0, -ENOMEM without a text, -EINVAL, -ENOTSUP. */
+int janus_addresses_keep(struct vouch_janus *janus, const char *const *addresses, size_t count,
+                         struct vouch_error *ret_error) VOUCH_MUST_CHECK;
+void janus_options_drop(struct vouch_janus *janus);
+
 /* ---- rpc/janus_client.c: life ---- */
 
 /* The caller's own process, and not one forked from it. */
@@ -175,7 +189,7 @@ void janus_end(struct vouch_janus *janus, int result, const char *format, ...) V
 void janus_connect_step(struct vouch_janus *janus, int64_t now);
 void janus_drop_link(struct vouch_janus *janus);
 
-/* ---- rpc/janus_call.c: calls and what is sent ---- */
+/* ---- rpc/janus_start.c: how calls begin ---- */
 
 /* Begins a call. With a callback, or `own`, or else for the calling thread, which gets it. */
 struct janus_start {
@@ -187,6 +201,17 @@ struct janus_start {
 };
 int janus_call_start(struct vouch_janus *janus, const struct janus_start *start,
                      struct janus_call **ret_call, struct vouch_error *ret_error) VOUCH_MUST_CHECK;
+
+/* ---- rpc/janus_call.c: those in flight, and what is sent ---- */
+
+/* A transaction that no call has: 0 or negative errno. */
+int janus_transaction_new(struct vouch_janus *janus, unsigned char *ret_key) VOUCH_MUST_CHECK;
+void janus_transaction_print(const unsigned char *key, char text[JANUS_TRANSACTION_TEXT + 1]);
+void janus_call_insert(struct vouch_janus *janus, struct janus_call *call);
+/* Sends, or keeps, the text of a call that was inserted; takes it over. The call may have ended
+ * after it. */
+void janus_output_push(struct vouch_janus *janus, const struct janus_call *call,
+                       struct vouch_buffer *text);
 /* Ends a pending call. `message` is taken over and may be NULL; `text` says why when result is not
  * 0, NULL: vouch_janus_strerror. */
 void janus_complete(struct vouch_janus *janus, struct janus_call *call, int result,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Calls: how they begin and end, and the requests that wait to be sent.
+ * Calls in flight, how they end, and the requests that wait to be sent.
  *
  * A transaction is 128 random bits, so that nobody who does not read along can answer a call; the
  * bits are the key of the table as well.
@@ -16,8 +16,6 @@
 
 #include "rpc/janus.h"
 
-#define KEY_TEXT ((size_t)2 * JANUS_TRANSACTION_BYTES)
-
 /* ---- transactions ---- */
 
 static struct janus_call **bucket_of(struct vouch_janus *janus, const unsigned char *key) {
@@ -31,7 +29,7 @@ static struct janus_call *find_key(struct vouch_janus *janus, const unsigned cha
     return call;
 }
 
-static int new_key(struct vouch_janus *janus, unsigned char *key) {
+int janus_transaction_new(struct vouch_janus *janus, unsigned char *key) {
     do {
         if (getentropy(key, JANUS_TRANSACTION_BYTES) < 0)
             return -errno;
@@ -39,7 +37,7 @@ static int new_key(struct vouch_janus *janus, unsigned char *key) {
     return 0;
 }
 
-static void key_text(const unsigned char *key, char text[KEY_TEXT + 1]) {
+void janus_transaction_print(const unsigned char *key, char text[JANUS_TRANSACTION_TEXT + 1]) {
     for (size_t i = 0; i < JANUS_TRANSACTION_BYTES; i++)
         snprintf(text + 2 * i, 3, "%02x", key[i]);
 }
@@ -50,7 +48,7 @@ static int digit(char c) {
 
 struct janus_call *janus_call_find(struct vouch_janus *janus, const char *transaction) {
     unsigned char key[JANUS_TRANSACTION_BYTES];
-    if (!transaction || strlen(transaction) != KEY_TEXT)
+    if (!transaction || strlen(transaction) != JANUS_TRANSACTION_TEXT)
         return NULL;
     for (size_t i = 0; i < JANUS_TRANSACTION_BYTES; i++) {
         int high = digit(transaction[2 * i]), low = digit(transaction[2 * i + 1]);
@@ -122,9 +120,8 @@ static bool wants_to_send(const struct vouch_janus *janus) {
     return janus->phase == JANUS_OPEN && janus->link->ops->get_events(janus->link, false) & POLLOUT;
 }
 
-/* Takes `text` over. */
-static void push_output(struct vouch_janus *janus, const struct janus_call *call,
-                        struct vouch_buffer *text) {
+void janus_output_push(struct vouch_janus *janus, const struct janus_call *call,
+                       struct vouch_buffer *text) {
     struct janus_output *output = (void *)(text->data - sizeof(*output));
     if (janus->output_bytes >= janus->options.output_max)
         drop_dead_output(janus);
@@ -143,7 +140,7 @@ static void push_output(struct vouch_janus *janus, const struct janus_call *call
 
 /* ---- the table of those in flight ---- */
 
-static void insert(struct vouch_janus *janus, struct janus_call *call) {
+void janus_call_insert(struct vouch_janus *janus, struct janus_call *call) {
     struct janus_call **bucket = bucket_of(janus, call->key);
     call->chain = *bucket;
     *bucket = call;
@@ -306,138 +303,4 @@ int vouch_janus_cancel_id(struct vouch_janus *janus, uint64_t id) {
     size_t ended = id ? cancel(janus, 0, id) : 0;
     pthread_mutex_unlock(&janus->lock);
     return ended > 0 ? 0 : -ENOENT;
-}
-
-/* ---- how calls begin ---- */
-
-/* Whether a call may be made now. */
-static int check_start(struct vouch_janus *janus, const struct janus_start *start,
-                       struct vouch_error *ret_error) {
-    const struct vouch_janus_request *r = start->request;
-    int result = janus_request_check(r, ret_error);
-    if (result < 0)
-        return result;
-    if ((r->session && r->session->janus != janus) ||
-        (r->handle && r->handle->session->janus != janus))
-        return janus_fail(ret_error, -EINVAL, "the session is of another connection");
-    if ((r->session && r->session->state < 0) ||
-        (r->handle && (r->handle->state < 0 || r->handle->session->state < 0)))
-        return janus_fail(ret_error, -ESTALE, "the session or handle is gone");
-    if (janus->phase == JANUS_ENDED) {
-        if (ret_error)
-            *ret_error = janus->failure;
-        return janus->failure.code;
-    }
-    unsigned programs = janus->in_flight - janus->own_calls;
-    if (!start->own && programs >= janus->options.max_calls)
-        return janus_fail(ret_error, -EBUSY, "%u calls are in flight", programs);
-    if (start->callback && janus->output_bytes >= janus->options.output_max)
-        return janus_fail(ret_error, -EAGAIN, "%zu bytes wait to be sent", janus->output_bytes);
-    return 0;
-}
-
-static int64_t deadline_of(const struct vouch_janus *janus, const struct janus_start *start) {
-    struct vouch_call_options options = {0};
-    if (start->options)
-        memcpy(&options, start->options,
-               start->options->size && start->options->size < sizeof(options) ? start->options->size
-                                                                              : sizeof(options));
-    if (options.deadline)
-        return options.deadline;
-    if (start->own) /* never for ever: there is one more with each interval */
-        return vouch_deadline_in(janus->options.answer_timeout == VOUCH_FOREVER
-                                     ? VOUCH_JANUS_ANSWER_DEFAULT
-                                     : janus->options.answer_timeout);
-    return vouch_deadline_in(options.timeout ? options.timeout : janus->options.call_timeout);
-}
-
-/* Finds or makes what the call is about. */
-static int set_objects(struct vouch_janus *janus, const struct vouch_janus_request *r,
-                       struct janus_call *call) {
-    struct vouch_janus_session *session = r->handle ? r->handle->session : r->session;
-    if (r->verb == VOUCH_JANUS_DO_CREATE || r->verb == VOUCH_JANUS_DO_CLAIM) {
-        call->session = janus_session_new(janus, r->listener, r->keepalive_interval);
-        return call->session ? 0 : -ENOMEM;
-    }
-    if (session) {
-        call->session = session;
-        session->refs++;
-    }
-    if (r->handle) {
-        call->handle = r->handle;
-        r->handle->refs++;
-    } else if (r->verb == VOUCH_JANUS_DO_ATTACH) {
-        call->handle = janus_handle_new(session, r->listener);
-        return call->handle ? 0 : -ENOMEM;
-    }
-    return 0;
-}
-
-static int print(struct vouch_janus *janus, const struct vouch_janus_request *r,
-                 const struct janus_call *call, struct vouch_buffer **ret_text,
-                 struct vouch_error *ret_error) {
-    char transaction[KEY_TEXT + 1];
-    key_text(call->key, transaction);
-    const struct janus_request_head head = {
-        .transaction = transaction,
-        .api_secret = janus->options.api_secret,
-        .token = janus->options.token,
-        .session_id = r->verb == VOUCH_JANUS_DO_CLAIM ? r->id
-                      : call->session                 ? call->session->id
-                                                      : 0,
-        .handle_id = call->handle ? call->handle->id : 0,
-    };
-    return janus_request_print(r, &head, janus->pool, sizeof(struct janus_output),
-                               janus->options.max_message, ret_text, ret_error);
-}
-
-static struct janus_call *new_call(struct vouch_janus *janus, const struct janus_start *start) {
-    struct vouch_buffer *self;
-    struct janus_call *call = janus_alloc(janus->pool, sizeof(*call), &self);
-    if (!call)
-        return NULL;
-    call->self = self;
-    call->verb = start->request->verb;
-    call->claimed = start->request->id;
-    call->callback = start->callback;
-    call->context = start->context;
-    call->own = start->own;
-    call->tag = start->options ? start->options->tag : 0;
-    call->deadline = deadline_of(janus, start);
-    call->id = ++janus->last_id;
-    return call;
-}
-
-int janus_call_start(struct vouch_janus *janus, const struct janus_start *start,
-                     struct janus_call **ret_call, struct vouch_error *ret_error) {
-    struct vouch_buffer *text = NULL;
-    struct janus_call *call;
-    int result = check_start(janus, start, ret_error);
-    if (result < 0)
-        return result;
-    call = new_call(janus, start);
-    if (!call)
-        return janus_fail(ret_error, -ENOMEM, "out of memory");
-    janus->in_flight++;
-    janus->own_calls += call->own;
-    result = new_key(janus, call->key);
-    if (result == 0)
-        result = set_objects(janus, start->request, call);
-    if (result < 0)
-        janus_fail(ret_error, result, "%s", vouch_strerror(result));
-    if (result == 0 && call->deadline <= vouch_now())
-        result = janus_fail(ret_error, -ETIMEDOUT, "the deadline has passed");
-    if (result == 0)
-        result = print(janus, start->request, call, &text, ret_error);
-    if (!text) {
-        janus_call_free(janus, call);
-        return result;
-    }
-    insert(janus, call);
-    if (call->session)
-        call->session->idle_since = vouch_now();
-    janus_wake_before(janus, call->deadline);
-    *ret_call = call; /* first: it may end at once, and one of our own is then no more */
-    push_output(janus, call, text);
-    return 0;
 }

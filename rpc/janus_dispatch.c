@@ -229,9 +229,12 @@ static int deliver_state(struct vouch_janus *janus, bool opened) {
     void (*callback)(void *context, int result, const struct vouch_error *error) =
         opened ? janus->on_open : janus->options.on_end;
     void *context = opened ? janus->open_context : janus->options.context;
-    const struct vouch_error failure = janus->failure;
+    int result = opened ? janus->opened_result : janus->failure.code;
+    struct vouch_error error = {.code = 0};
+    if (result < 0)
+        error = janus->failure;
     pthread_mutex_unlock(&janus->lock);
-    callback(context, opened ? janus->opened_result : failure.code, &failure);
+    callback(context, result, &error);
     pthread_mutex_lock(&janus->lock);
     return 1;
 }

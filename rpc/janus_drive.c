@@ -343,8 +343,7 @@ int64_t vouch_janus_get_timeout(struct vouch_janus *janus) {
     if (janus_check(janus) < 0)
         return VOUCH_FOREVER;
     pthread_mutex_lock(&janus->lock);
-    bool now_already = janus->due || (janus->link && janus->link_done);
-    int64_t next = now_already ? 0 : janus_next_time(janus);
+    int64_t next = janus->due || janus->link_done ? 0 : janus_next_time(janus);
     janus->loop_until = next;
     pthread_mutex_unlock(&janus->lock);
     int64_t now = vouch_now();

@@ -14,6 +14,8 @@
 #include "rpc/pixl.h"
 
 #define RECONNECT_DEFAULT VOUCH_SECONDS(1)
+/* Calls do not wait as long as that after an attempt that has failed, but for a moment. */
+#define CALL_GAP VOUCH_MILLISECONDS(10)
 
 struct vouch_pixl_client {
     struct vouch_dialect dialect;
@@ -179,7 +181,8 @@ static int read_options(const struct vouch_pixl_client_options *options,
     set->on_notice = o->on_message ? on_notice : NULL;
     set->reconnect = o->reconnect >= 0;
     set->reconnect_after = set->reconnect ? options_time(o->reconnect, RECONNECT_DEFAULT) : 0;
-    set->reconnect_min = set->reconnect_max = set->reconnect_after;
+    set->reconnect_min = set->reconnect_max =
+        set->reconnect_after < CALL_GAP ? set->reconnect_after : CALL_GAP;
     return 0;
 }
 

@@ -248,7 +248,7 @@ int vouch_server_add_method(struct vouch_server *server, const struct vouch_meth
 /* ---- how it is served ---- */
 
 static bool dialect_valid(const struct vouch_dialect *d) {
-    return d->read && d->wrap && d->begins;
+    return dialect_is_valid(d) && d->begins;
 }
 
 static int serving_new(struct vouch_server *server, const struct vouch_serve_options *o,

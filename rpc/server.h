@@ -95,7 +95,9 @@ struct vouch_call {
     atomic_bool answered, cancelled;
     bool kept;
     unsigned intercepted; /* interceptors that have seen it begin, and are to see its end */
-    const char *why;      /* it can't be run, as a dialect says; or NULL */
+    const char *why;      /* it can't be run, as a dialect says */
+    size_t why_size;      /* 0: none does */
+    bool refused;         /* … all the same */
     int verdict; /* found out when it arrived: an enum vouch_remote_error that it is answered with,
                     or 0 */
     uint64_t oversize;       /* the size of a request that was too large */

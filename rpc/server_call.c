@@ -99,6 +99,8 @@ struct vouch_call *server_call_new(struct server_conn *conn, const struct sessio
     call->deadline = event->deadline;
     call->oversize = event->oversize;
     call->why = event->dialect.why;
+    call->why_size = event->dialect.why_size;
+    call->refused = event->dialect.refused;
     call->kept = false;
     call->intercepted = 0;
     atomic_init(&call->references, 1);
@@ -357,37 +359,46 @@ static void run_handler(struct vouch_call *call) {
         (void)answer_error(call, remote_of(r), vouch_strerror(r));
 }
 
-static void refuse(struct vouch_call *call) {
-    const struct vouch_server *server = call->conn->server;
-    if (call->why) {
-        (void)answer_error(call, call->verdict, call->why);
-        return;
-    }
+static const char *why_unavailable(const struct vouch_server *server) {
+    return atomic_load(&server->state) > SERVER_RUNNING
+               ? "the server is stopping"
+               : "more calls are in flight than are taken at a time";
+}
+
+/* What judge() has found, in words. */
+static void explain(const struct vouch_call *call, struct vouch_error *error) {
     char who[256];
-    struct vouch_error error;
     switch (call->verdict) {
     case VOUCH_REMOTE_TOO_LARGE:
-        error_set(&error, 0, "the request of %llu bytes is over the maximum of %zu bytes",
+        error_set(error, 0, "the request of %llu bytes is over the maximum of %zu bytes",
                   (unsigned long long)call->oversize, call->conn->link.session.limits.max_receive);
         break;
     case VOUCH_REMOTE_METHOD_NOT_FOUND:
-        error_set(&error, 0, "there is no method '%.*s'", (int)call->slot.method_size,
+        error_set(error, 0, "there is no method '%.*s'", (int)call->slot.method_size,
                   call->slot.method ? call->slot.method : "");
         break;
     case VOUCH_REMOTE_REFUSED:
-        error_set(&error, 0, "the policy of '%s' does not allow %s", call->method->name,
+        error_set(error, 0, "the policy of '%s' does not allow %s", call->method->name,
                   vouch_identity_format(vouch_call_get_peer(call), who, sizeof(who)));
         break;
     case VOUCH_REMOTE_DEADLINE_EXCEEDED:
-        error_set(&error, 0, "the deadline had passed before the call could run");
+        error_set(error, 0, "the deadline had passed before the call could run");
         break;
     default:
-        error_set(&error, 0,
-                  atomic_load(&server->state) > SERVER_RUNNING
-                      ? "the server is stopping"
-                      : "more calls are in flight than are taken at a time");
+        error_set(error, 0, "%s", why_unavailable(call->conn->server));
         break;
     }
+}
+
+/* A dialect may refuse a call for reasons of its own, and say why or not. */
+static void refuse(struct vouch_call *call) {
+    struct vouch_error error;
+    if (call->why_size > 0)
+        error_copy_text(error.message, sizeof(error.message), call->why, call->why_size);
+    else if (call->refused)
+        error_set(&error, 0, "%s", vouch_strerror(call->verdict));
+    else
+        explain(call, &error);
     (void)answer_error(call, call->verdict, error.message);
 }
 

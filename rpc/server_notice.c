@@ -18,13 +18,20 @@ static bool is_meant(const struct server_conn *conn, uint64_t connection) {
     return connection == 0 || conn->number == connection;
 }
 
+/* One that has ended stays in the list until on_close has returned, but is nobody's to hold. */
+static bool hold(struct server_conn *conn) {
+    unsigned references = atomic_load(&conn->references);
+    while (references > 0)
+        if (atomic_compare_exchange_weak(&conn->references, &references, references + 1))
+            return true;
+    return false;
+}
+
 /* With a reference of each. conns_lock held. */
 static void gather(struct vouch_server *server, uint64_t connection, struct audience *audience) {
     for (struct server_conn *conn = server->conns; conn; conn = conn->next) {
-        if (!is_meant(conn, connection) || audience->count == audience->room)
-            continue;
-        atomic_fetch_add(&conn->references, 1);
-        audience->conns[audience->count++] = conn;
+        if (is_meant(conn, connection) && audience->count < audience->room && hold(conn))
+            audience->conns[audience->count++] = conn;
     }
 }
 
@@ -64,7 +71,7 @@ static int tell(struct server_conn *conn, const void *data, size_t size) {
         memcpy(body->data, data, size);
     body->size = size;
     pthread_mutex_lock(&link->lock);
-    if (conn->open) {
+    if (conn->open && session_failure(&link->session) == 0) {
         r = session_notify(&link->session, body);
         link_flush(link);
         server_conn_update(conn);

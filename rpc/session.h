@@ -119,7 +119,9 @@ struct session_event {
         size_t fallback_size;
         const uint8_t *tag;
         size_t tag_size;
-        const char *why; /* it can't be run; NULL: not said */
+        bool refused;    /* it can't be run, as the dialect says … */
+        const char *why; /* … for this reason */
+        size_t why_size; /* 0: not said */
     } dialect;
 };
 

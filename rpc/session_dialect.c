@@ -144,10 +144,18 @@ int session_notify(struct session *s, struct vouch_buffer *body) {
 
 /* ---- input ---- */
 
+static bool is_in(const struct vouch_buffer *buffer, const char *text) {
+    uintptr_t at = (uintptr_t)text, begin = (uintptr_t)buffer->data;
+    return at >= begin && at < begin + buffer->capacity;
+}
+
 /* The method may be any that the target leads to, and does not matter here. */
 void session_dialect_forget(struct session *s, struct session_event *event) {
     size_t size = event->dialect.target_size;
-    event->envelope.method_size = 0;
+    event->envelope.method_size = event->dialect.fallback_size = 0;
+    event->dialect.fallback = NULL;
+    if (is_in(event->buffer, event->dialect.why))
+        event->dialect.why_size = 0;
     if (size > ENVELOPE_METHOD_MAX)
         event->dialect.target_size = size = 0;
     if (size > 0)
@@ -165,6 +173,11 @@ static uint32_t next_request(struct session *s) {
         s->last_request++;
     while (s->last_request == 0 || idtable_find(&s->requests, s->last_request));
     return s->last_request;
+}
+
+/* What no peer could be told counts as unknown. */
+static int result_of(const struct vouch_message *m) {
+    return m->result >= 0 && m->result <= VOUCH_REMOTE_UNKNOWN ? m->result : VOUCH_REMOTE_UNKNOWN;
 }
 
 static int on_call(struct session *s, const struct vouch_message *m, struct session_event *event) {
@@ -185,7 +198,9 @@ static int on_call(struct session *s, const struct vouch_message *m, struct sess
     event->dialect.tag = m->tag;
     event->dialect.tag_size = m->tag_size;
     event->dialect.why = m->text;
-    event->result = m->result;
+    event->dialect.why_size = m->text ? m->text_size : 0;
+    event->result = result_of(m);
+    event->dialect.refused = event->result != 0;
     if (event->oversize > 0 && event->result == 0)
         event->result = VOUCH_REMOTE_TOO_LARGE;
     return 1;

@@ -55,13 +55,15 @@ void janus_gateway_close(struct janus_gateway *gateway) {
 }
 
 cJSON *janus_gateway_read(struct janus_gateway *gateway) {
-    static _Thread_local char text[1 << 20];
-    ssize_t size = recv(gateway->fd, text, sizeof(text) - 1, 0);
+    const size_t room = 1 << 20;
+    char *text = malloc(room);
+    cr_assert_not_null(text);
+    ssize_t size = recv(gateway->fd, text, room - 1, 0);
     cr_assert_geq(size, 0);
-    if (size == 0)
-        return NULL;
     text[size] = '\0';
-    return json_tree(text);
+    cJSON *tree = size > 0 ? json_tree(text) : NULL;
+    free(text);
+    return tree;
 }
 
 void janus_gateway_say_bytes(struct janus_gateway *gateway, const void *bytes, size_t size) {

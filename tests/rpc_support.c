@@ -149,12 +149,17 @@ void rpc_stage_close(struct rpc_stage *stage) {
 }
 
 void rpc_stage_listen(struct rpc_stage *stage, const struct vouch_listen_options *options) {
+    rpc_stage_listen_with(stage, options, NULL);
+}
+
+void rpc_stage_listen_with(struct rpc_stage *stage, const struct vouch_listen_options *options,
+                           const struct vouch_serve_options *serve) {
     struct vouch_listener *listener;
     struct vouch_error error;
     support_temp_path(stage->path, "s");
     int r = vouch_listen(stage->path, options, &listener, &error);
     cr_assert_eq(r, 0, "%s", r < 0 ? error.message : "");
-    cr_assert_eq(vouch_server_add_listener(stage->server, listener), 0);
+    cr_assert_eq(vouch_server_add_listener_with(stage->server, listener, serve), 0);
 }
 
 struct vouch_client *rpc_stage_client(struct rpc_stage *stage,

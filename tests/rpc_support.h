@@ -74,6 +74,8 @@ void rpc_stage_close(struct rpc_stage *stage); /* frees the server */
 
 /* Listens at stage->path. */
 void rpc_stage_listen(struct rpc_stage *stage, const struct vouch_listen_options *options);
+void rpc_stage_listen_with(struct rpc_stage *stage, const struct vouch_listen_options *options,
+                           const struct vouch_serve_options *serve);
 /* A client over a socketpair. */
 struct vouch_client *rpc_stage_client(struct rpc_stage *stage,
                                       const struct vouch_client_options *options);

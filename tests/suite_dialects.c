@@ -101,7 +101,7 @@ Test(dialects, one_socket_takes_both_and_methods_can_not_tell) {
         rpc_check_call(theirs, "echo", "theirs", 0, "theirs");
     }
     cr_assert_eq(toy.events[VOUCH_DIALECT_OPENED], 1);
-    cr_assert_eq(toy.events[VOUCH_DIALECT_ANSWERED], 10);
+    RPC_EVENTUALLY(toy.events[VOUCH_DIALECT_ANSWERED] == 10); /* counted once it is sent */
     vouch_client_free(ours);
     vouch_client_free(theirs);
     end();
@@ -162,8 +162,9 @@ Test(dialects, a_method_learns_what_was_asked_for) {
     cr_assert_eq(vouch_server_add_method(stage.server, &method), 0);
     cr_assert_eq(vouch_server_start(stage.server), 0);
     int fd = raw();
-    say(fd, "call 1 target x\ncall 2 alias/a x\n");
+    say(fd, "call 1 target x\n");
     expect_line(fd, "ok 1 target");
+    say(fd, "call 2 alias/a x\n");
     expect_line(fd, "ok 2 x");
     say(fd, "call 3 try/it x\n");
     expect_line(fd, "ok 3 try/it");
@@ -205,6 +206,42 @@ Test(dialects, errors_are_told_as_the_dialect_does) {
     expect_line(fd, "err 3 5 the server's policy denies this call");
     say(fd, "rubbish\n\n\ncall 4 echo still here\n");
     expect_line(fd, "ok 4 still here");
+    close(fd);
+    end();
+}
+
+Test(dialects, what_a_line_says_itself_ends_where_it_ends) {
+    begin();
+    int fd = raw();
+    say(fd, "call 1 refuse for this\nrubbish\n");
+    expect_line(fd, "err 1 5 for this");
+    say(fd, "call 2 or/echo x\n");
+    expect_line(fd, "ok 2 x");
+    say(fd, "call 3 mistake x\n");
+    expect_line(fd, "err 3 9 the server sent an error of unknown type");
+    RPC_EVENTUALLY(rpc_stats(&stage).errors[VOUCH_REMOTE_UNKNOWN] == 1);
+    close(fd);
+    end();
+}
+
+Test(dialects, what_a_line_says_itself_is_not_looked_at_when_the_line_is_gone) {
+    support_baseline_begin();
+    toy_init(&toy);
+    struct vouch_server_options with = {VOUCH_OPTIONS(with), .max_request = 1000,
+                                        .drain_max = 100000};
+    static const char *const targets[] = {"or/echo", "refuse"};
+    static const char *const answers[] = {" is over the maximum of 1000 bytes",
+                                          "err 1 5 the server's policy denies this call"};
+    char body[50000], line[sizeof(body) + 64];
+    rpc_stage_open(&stage, &with);
+    memset(body, 'x', sizeof(body));
+    int fd = raw();
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(line, sizeof(line), "call 1 %s %.*s\n", targets[i], (int)sizeof(body), body);
+        say(fd, line);
+        hear(fd, line, sizeof(line));
+        cr_assert_not_null(strstr(line, answers[i]), "%s", line);
+    }
     close(fd);
     end();
 }
@@ -308,6 +345,49 @@ Test(dialects, notices_reach_one_or_all) {
     end();
 }
 
+Test(dialects, one_that_has_failed_is_not_there_for_notices) {
+    begin();
+    int fd = raw();
+    say(fd, "call 1 echo here\n");
+    expect_line(fd, "ok 1 here");
+    struct server_conn *conn = stage.server->conns;
+    pthread_mutex_lock(&conn->link.lock);
+    session_fail(&conn->link.session, -EPROTO); /* and whoever reads has not seen it yet */
+    pthread_mutex_unlock(&conn->link.lock);
+    cr_assert_eq(vouch_server_send_notice(stage.server, 1, "news", 4), -ENOENT);
+    close(fd);
+    end();
+}
+
+/* The one that ends is not there for notices any more, also not while it is told of. */
+static void say_who_left(void *context, uint64_t connection, const struct vouch_identity *peer) {
+    char text[64];
+    (void)context;
+    (void)peer;
+    int size = snprintf(text, sizeof(text), "%u has left", (unsigned)connection);
+    cr_assert_eq(vouch_server_send_notice(stage.server, connection, text, (size_t)size), -ENOENT);
+    int told = vouch_server_send_notice(stage.server, 0, text, (size_t)size);
+    cr_assert_eq(told, connection == 2 ? 1 : 0);
+}
+
+Test(dialects, who_leaves_can_be_told_of_to_the_others) {
+    support_baseline_begin();
+    toy_init(&toy);
+    struct vouch_server_options with = {VOUCH_OPTIONS(with), .on_close = say_who_left};
+    struct vouch_serve_options options = both();
+    rpc_stage_open(&stage, &with);
+    int stays = raw_with(&options), leaves = raw_with(&options);
+    say(stays, "call 1 echo here\n");
+    expect_line(stays, "ok 1 here");
+    say(leaves, "call 1 echo here\n");
+    expect_line(leaves, "ok 1 here");
+    close(leaves);
+    expect_line(stays, "note 2 has left");
+    cr_assert_eq(vouch_server_send_notice(stage.server, 2, "still there?", 12), -ENOENT);
+    close(stays);
+    end();
+}
+
 Test(dialects, notices_beyond_those_that_may_wait_are_counted_and_the_first_kept) {
     begin();
     struct vouch_serve_options options = both();
@@ -333,6 +413,67 @@ Test(dialects, notices_beyond_those_that_may_wait_are_counted_and_the_first_kept
     cr_assert_eq(vouch_server_send_notice(stage.server, 1, "more", 4), 1);
     cr_assert_eq(vouch_client_wait(client, vouch_deadline_in(RPC_PATIENCE)), 1);
     cr_assert_str_eq(heard.last, "more");
+    vouch_client_free(client);
+    end();
+}
+
+static void tell(struct vouch_client *client, const char *text, size_t size) {
+    int r;
+    while ((r = vouch_server_send_notice(stage.server, 1, text, size)) == -EAGAIN)
+        rpc_check_call(client, "echo", "read", 0, "read");
+    cr_assert_eq(r, 1);
+    rpc_check_call(client, "echo", "read", 0, "read"); /* what was sent before has come */
+}
+
+Test(dialects, notices_that_wait_have_a_limit_in_bytes) {
+    begin();
+    struct vouch_serve_options options = both();
+    struct heard heard = {0};
+    struct vouch_client_options with = hearing(&heard);
+    struct vouch_client_stats stats;
+    listen_with(&options);
+    struct vouch_client *client = toy_client(&with);
+    rpc_check_call(client, "echo", "here", 0, "here");
+    size_t size = VOUCH_CLIENT_NOTICE_BYTES_MAX / 16;
+    char *text = malloc(size);
+    memset(text, 'n', size);
+    for (int i = 0; i < 16; i++)
+        tell(client, text, size);
+    vouch_client_get_stats(client, &stats);
+    cr_assert(stats.notices == 16 && stats.notices_lost == 0);
+    tell(client, text, 1);
+    vouch_client_get_stats(client, &stats);
+    cr_assert(stats.notices == 16 && stats.notices_lost == 1);
+    cr_assert_eq(vouch_client_wait(client, vouch_deadline_in(RPC_PATIENCE)), 16);
+    tell(client, text, 1);
+    cr_assert_eq(vouch_client_wait(client, vouch_deadline_in(RPC_PATIENCE)), 1);
+    cr_assert_str_eq(heard.last, "n");
+    free(text);
+    vouch_client_free(client);
+    end();
+}
+
+Test(dialects, a_small_notice_does_not_keep_a_large_buffer) {
+    begin();
+    struct vouch_serve_options options = both();
+    struct heard heard = {0};
+    struct vouch_client_options with = hearing(&heard);
+    listen_with(&options);
+    struct vouch_client *client = toy_client(&with);
+    rpc_check_call(client, "echo", "here", 0, "here");
+    size_t size = (size_t)1024 * 1024;
+    char *text = malloc(size);
+    memset(text, 'n', size);
+    for (int i = 0; i < 8; i++) { /* after a large reply there is a large buffer for what comes */
+        tell(client, "small", 5);
+        struct vouch_reply reply;
+        cr_assert_eq(vouch_client_call(client, "echo", text, size, NULL, &reply, NULL), 0);
+        vouch_reply_release(&reply);
+    }
+    struct vouch_pool_stats stats;
+    vouch_pool_get_stats(vouch_client_get_pool(client), &stats);
+    cr_assert_lt(stats.bytes_held - stats.bytes_idle, size);
+    free(text);
     vouch_client_free(client);
     end();
 }
@@ -365,6 +506,19 @@ Test(dialects, who_only_listens_waits_until_the_deadline) {
     end();
 }
 
+Test(dialects, on_our_own_wire_nobody_waits_for_notices) {
+    begin();
+    struct vouch_serve_options options = both();
+    struct heard heard = {0};
+    struct vouch_client_options with = hearing(&heard);
+    struct vouch_client *client;
+    listen_with(&options);
+    cr_assert_eq(vouch_client_dial(stage.path, NULL, &with, &client, NULL), 0);
+    cr_assert_eq(vouch_client_wait(client, vouch_deadline_in(RPC_PATIENCE)), 0);
+    vouch_client_free(client);
+    end();
+}
+
 /* ---- options ---- */
 
 Test(dialects, what_can_not_be_served_is_refused) {
@@ -383,7 +537,7 @@ Test(dialects, what_can_not_be_served_is_refused) {
     cr_assert_eq(vouch_server_add_conn_with(stage.server, conns[0], &options), -EINVAL);
     struct toy lame;
     toy_init(&lame);
-    lame.dialect.read = NULL;
+    lame.dialect.name = NULL;
     toys[0] = &lame.dialect;
     options =
         (struct vouch_serve_options){VOUCH_OPTIONS(options), .dialects = toys, .dialect_count = 1};

@@ -12,6 +12,7 @@
 #include "rpc/server.h"
 #include "tests/harness.h"
 #include "tests/rpc_support.h"
+#include "tests/toy_dialect.h"
 
 #define LARGE ((size_t)1024 * 1024)
 
@@ -309,11 +310,12 @@ Test(packets_rpc, both_sides_call) {
 }
 
 Test(packets_rpc, dialects_are_refused) {
-    struct vouch_dialect dialect = {.size = sizeof(dialect)};
-    struct vouch_client_options options = {VOUCH_OPTIONS(options), .dialect = &dialect};
+    struct toy toy;
+    struct vouch_client_options options = {VOUCH_OPTIONS(options), .dialect = &toy.dialect};
     struct vouch_client *refused;
     struct vouch_conn *conns[2];
     support_baseline_begin();
+    toy_init(&toy);
     cr_assert_eq(vouch_conn_pair_of(VOUCH_LINK_SEQPACKET, NULL, conns), 0);
     cr_assert_eq(vouch_client_new(conns[0], &options, &refused), -ENOTSUP);
     vouch_conn_free(conns[0]);

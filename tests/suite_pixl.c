@@ -88,7 +88,8 @@ Test(pixl, what_is_no_message_is_skipped) {
                                         "\r",
                                         "\t",
                                         "hello",
-                                        "GET / HTTP/1.1",
+                                        "GET / HTTP",
+                                        "Hosts: a",
                                         "[]",
                                         "1",
                                         "null",
@@ -112,6 +113,22 @@ Test(pixl, what_is_no_message_is_skipped) {
                  "blank lines are no news");
     cr_assert_eq(rpc_stats(&stage.rpc).cut_malformed, 0);
     close_both();
+}
+
+/* A page that a browser shows can have it send any body to a port of this machine. */
+Test(pixl, what_a_browser_sends_for_a_page_is_not_taken) {
+    static const char *const heads[] = {"POST / HTTP/1.1\r", "POST /long HTTP/1.0",
+                                        "Host: 127.0.0.1:80\r", "host: localhost"};
+    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+        open_with(NULL);
+        char text[256];
+        snprintf(text, sizeof(text), "%s\n\r\n{\"ipcReqID\":1,\"uri\":\"/json/echo\"}\n", heads[i]);
+        pixl_raw_write(&raw, text);
+        pixl_raw_expect_end(&raw);
+        RPC_EVENTUALLY(rpc_stats(&stage.rpc).cut_malformed == 1);
+        cr_assert_eq(rpc_stats(&stage.rpc).calls, 0);
+        close_both();
+    }
 }
 
 Test(pixl, bytes_of_any_kind_are_survived) {

@@ -899,6 +899,39 @@ Test(chunk, a_packet_that_was_cut_is_too_large_by_its_real_size) {
     end();
 }
 
+Test(chunk, packets_that_are_kept_take_about_as_much_as_they_say) {
+    static const size_t sizes[] = {1, 100, 16 * KIB, 16 * KIB + 1};
+    begin_packets(0);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct vouch_chunk chunks[16];
+        char bytes[16 * KIB + 1];
+        memset(bytes, 'p', sizeof(bytes));
+        for (size_t k = 0; k < 16; k++) {
+            put_text(bytes, sizes[i]);
+            cr_assert_eq(vouch_chunk_decoder_next(decoder, &chunks[k]), 1);
+            cr_assert_eq(chunks[k].size, sizes[i]);
+            cr_assert_arr_eq(chunks[k].data, bytes, sizes[i]);
+        }
+        bool own = sizes[i] <= 16 * KIB;
+        cr_assert_eq(bytes_out() < 16 * (2 * sizes[i] + KIB), own, "%zu of %zu", bytes_out(),
+                     sizes[i]);
+        for (size_t k = 0; k < 16; k++)
+            vouch_buffer_unref(chunks[k].buffer);
+    }
+    cr_assert_eq(stats().buffers_out, 0);
+    end();
+}
+
+Test(chunk, a_small_packet_stays_where_it_is_for_want_of_memory) {
+    begin_packets(0);
+    PUT("small");
+    vouch_pool_trim(pool);
+    support_allocator_fail(&allocator, 1, SUPPORT_FAIL_ALWAYS);
+    expect_text("small");
+    support_allocator_fail(&allocator, 0, 0);
+    end();
+}
+
 Test(chunk, packets_have_a_limit_of_their_own) {
     begin_packets(16 * MIB);
     cr_assert_eq(decoder->max_size, CHUNK_PACKET_MAX);

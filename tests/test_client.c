@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A client's life: options, connecting, connecting again, the end, a fork. */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,9 +10,20 @@
 #include "tests/harness.h"
 #include "tests/peers.h"
 #include "tests/rpc_support.h"
+#include "tests/toy_dialect.h"
 
 static struct rpc_stage stage;
 static struct vouch_client *client;
+static struct toy toy; /* a dialect that has notices */
+
+/* For clients of either wire. */
+static void listen_for_both(void) {
+    static const struct vouch_dialect *const dialects[] = {&toy.dialect};
+    const struct vouch_serve_options serve = {VOUCH_OPTIONS(serve), .dialects = dialects,
+                                              .dialect_count = 1};
+    toy_init(&toy);
+    rpc_stage_listen_with(&stage, NULL, &serve);
+}
 
 static void open_both(void) {
     support_baseline_begin();
@@ -72,6 +84,8 @@ Test(client, options_at_their_bounds_and_one_past) {
     CHECK_OPTION(-EINVAL, .polling = (enum vouch_polling) - 1);
     CHECK_OPTION(0, .call_timeout = VOUCH_FOREVER, .frame_timeout = VOUCH_FOREVER,
                  .stall_timeout = VOUCH_FOREVER);
+    const struct vouch_dialect dumb = {VOUCH_OPTIONS(dumb), .name = "dumb"};
+    CHECK_OPTION(-EINVAL, .dialect = &dumb);
     cr_assert_eq(vouch_client_new(NULL, NULL, &client), -EINVAL);
     support_baseline_end();
 }
@@ -109,7 +123,7 @@ Test(client, null_is_no_client) {
 Test(client, dials_a_listening_server) {
     support_baseline_begin();
     rpc_stage_open(&stage, NULL);
-    rpc_stage_listen(&stage, NULL);
+    listen_for_both();
     cr_assert_eq(vouch_client_dial(stage.path, NULL, NULL, &client, NULL), 0);
     rpc_check_call(client, "echo", "over a path", 0, "over a path");
     const struct vouch_identity *peer = vouch_client_get_peer(client);
@@ -250,7 +264,7 @@ static void dial_stage(int64_t reconnect_min) {
 static void open_listening(void) {
     support_baseline_begin();
     rpc_stage_open(&stage, NULL);
-    rpc_stage_listen(&stage, NULL);
+    listen_for_both();
 }
 
 static void restart(void) {
@@ -258,7 +272,7 @@ static void restart(void) {
     strcpy(path, stage.path);
     rpc_stage_close(&stage);
     rpc_stage_open(&stage, NULL);
-    rpc_stage_listen(&stage, NULL);
+    listen_for_both();
     cr_assert_str_eq(stage.path, path);
 }
 
@@ -318,9 +332,12 @@ static void ignore_notice(void *context, const struct vouch_reply *notice) {
 }
 
 static void dial_stage_after(int64_t reconnect_after, bool listens) {
-    struct vouch_client_options options = {
-        VOUCH_OPTIONS(options), .reconnect = true, .reconnect_min = VOUCH_MILLISECONDS(1),
-        .reconnect_after = reconnect_after, .on_notice = listens ? ignore_notice : NULL};
+    struct vouch_client_options options = {VOUCH_OPTIONS(options),
+                                           .reconnect = true,
+                                           .reconnect_min = VOUCH_MILLISECONDS(1),
+                                           .reconnect_after = reconnect_after,
+                                           .on_notice = listens ? ignore_notice : NULL,
+                                           .dialect = listens ? &toy.dialect : NULL};
     cr_assert_eq(vouch_client_dial(stage.path, NULL, &options, &client, NULL), 0);
 }
 
@@ -332,7 +349,7 @@ static uint64_t connects(void) {
 
 static void come_back(void) {
     rpc_stage_open(&stage, NULL);
-    rpc_stage_listen(&stage, NULL);
+    listen_for_both();
 }
 
 Test(client, who_waits_for_notices_waits_for_the_server) {
@@ -378,6 +395,25 @@ Test(client, process_connects_again) {
     cr_assert_eq(connects(), 2);
     cr_assert_eq(vouch_client_get_timeout(client), VOUCH_FOREVER);
     rpc_check_call(client, "echo", "again", 0, "again");
+    close_both();
+}
+
+Test(client, a_loop_sleeps_until_it_is_time_to_connect_again) {
+    open_listening();
+    dial_stage_after(VOUCH_SECONDS(3600), false);
+    struct pollfd fd = {.fd = vouch_client_get_fd(client), .events = POLLIN};
+    rpc_stage_close(&stage);
+    cr_assert_eq(poll(&fd, 1, 40000), 1);
+    cr_assert_eq(vouch_client_process(client), 0);
+    for (int i = 0; i < 3; i++) { /* what has been raised meanwhile may be seen once */
+        fd.fd = vouch_client_get_fd(client);
+        if (poll(&fd, 1, 0) == 0)
+            break;
+        cr_assert_eq(vouch_client_process(client), 0);
+        cr_assert_lt(i, 2, "the loop would spin");
+    }
+    cr_assert_gt(vouch_client_get_timeout(client), VOUCH_SECONDS(3000));
+    rpc_stage_open(&stage, NULL);
     close_both();
 }
 
@@ -436,7 +472,7 @@ Test(client, a_call_waits_for_a_server_that_comes_back) {
     for (int i = 0; i < 4; i++)
         rpc_caller_start(&callers[i], client, "echo", NULL);
     rpc_stage_open(&stage, NULL);
-    rpc_stage_listen(&stage, NULL);
+    listen_for_both();
     for (int i = 0; i < 4; i++)
         cr_assert_eq(rpc_caller_join(&callers[i]), 0);
     struct vouch_client_stats stats;

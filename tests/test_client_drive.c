@@ -392,6 +392,27 @@ Test(client_drive, a_server_that_takes_nothing_is_given_up_at_the_stall_timeout)
     support_baseline_end();
 }
 
+Test(client_drive, a_dead_connection_that_was_stalled_keeps_no_loop_awake) {
+    support_baseline_begin();
+    int fd;
+    struct vouch_client_options options = {
+        VOUCH_OPTIONS(options), .stall_timeout = VOUCH_MILLISECONDS(1), .send_buffer_max = 1};
+    client = rpc_raw_client(&fd, &options);
+    static char data[2000000];
+    struct rpc_outcome outcome = {0};
+    cr_assert_eq(vouch_client_call_async(client, "a", data, sizeof(data), NULL,
+                                         rpc_outcome_callback, &outcome, NULL),
+                 0);
+    close(fd);
+    while (outcome.callbacks == 0)
+        (void)turn(RPC_PATIENCE, NULL);
+    int64_t later = vouch_deadline_in(VOUCH_MILLISECONDS(2));
+    RPC_EVENTUALLY(vouch_now() > later);
+    cr_assert_eq(vouch_client_get_timeout(client), VOUCH_FOREVER);
+    vouch_client_free(client);
+    support_baseline_end();
+}
+
 /* ---- polling, and sleeping in recv ---- */
 
 static void open_polling(enum vouch_polling polling) {

@@ -209,15 +209,37 @@ Test(datagram, what_somebody_else_has_put_there_is_not_removed) {
     cr_assert(peers_exists(path));
 }
 
-/* While we bind: the name in the directory that was looked at is not there, or is not a socket. */
-Test(datagram, a_path_that_led_elsewhere_is_seen) {
-    char deep[SUPPORT_PATH_MAX], moved[SUPPORT_PATH_MAX], name[SUPPORT_PATH_MAX + 8];
+Test(datagram, a_link_among_the_parents_is_the_callers_wish) {
+    char deep[SUPPORT_PATH_MAX], link[SUPPORT_PATH_MAX], name[SUPPORT_PATH_MAX + 8];
     cr_assert_eq(mkdir(support_temp_path(deep, "deep"), 0700), 0);
-    cr_assert_eq(symlink(deep, support_temp_path(moved, "moved")), 0);
-    snprintf(name, sizeof(name), "%s/d", moved);
-    vouch_datagram_free(must_open_at(name)); /* a link among the parents is the caller's wish */
+    cr_assert_eq(symlink(deep, support_temp_path(link, "link")), 0);
+    snprintf(name, sizeof(name), "%s/d", link);
+    struct vouch_datagram *datagram = must_open_at(name);
     snprintf(name, sizeof(name), "%s/d", deep);
+    cr_assert(peers_exists(name));
+    vouch_datagram_free(datagram);
     cr_assert_not(peers_exists(name));
+}
+
+/* As it looks when the path has led elsewhere than the directory that was checked: what was bound
+ * is not there. */
+Test(datagram, a_path_that_led_elsewhere_is_seen) {
+    const char *symbol = datagram_tells_sender ? "openat" : "fstatat";
+    bool seen = false;
+    for (unsigned call = 1; !seen; call++) {
+        const struct faults_plan plan = {.symbol = symbol, .call = call, .error = ENOENT};
+        struct vouch_datagram_options options = at(path);
+        struct vouch_datagram *datagram = NULL;
+        faults_begin(&plan);
+        int r = vouch_datagram_open(&options, &datagram, &error);
+        cr_assert_gt(faults_end(), 0, "there is such a call");
+        seen = r == VOUCH_E_FILE_SWAPPED;
+        cr_assert(seen || r == -ENOENT || r == 0 || r == VOUCH_E_ADDRESS_LOCKED, "%s %u: %d",
+                  symbol, call, r);
+        vouch_datagram_free(datagram);
+        (void)unlink(path);
+    }
+    cr_assert_not_null(strstr(error.message, path));
 }
 
 Test(datagram, abstract_names_have_to_be_allowed) {

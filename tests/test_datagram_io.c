@@ -348,8 +348,80 @@ Test(datagram_io, a_flood_of_others_does_not_hold_a_deadline_up) {
     receiver = must_open(&options);
     int count = fill_the_queue();
     cr_assert_eq(vouch_datagram_recv(receiver, bytes, sizeof(bytes), NOW, &message), -ETIMEDOUT);
-    cr_assert_eq(stats_of(receiver).refused_policy, count);
+    cr_assert_eq(stats_of(receiver).refused_policy, (uint64_t)count);
     cr_assert_eq(stats_of(receiver).received, 0);
+}
+
+static atomic_bool flooding;
+
+static void *flood(void *context) {
+    (void)context;
+    while (atomic_load(&flooding))
+        (void)!vouch_datagram_try_send(sender, &to, "x", 1, NULL);
+    return NULL;
+}
+
+/* Its messages are never handed out, and there is always another one. */
+Test(datagram_io, a_flood_that_does_not_end_does_not_hold_a_deadline_up) {
+    if (!datagram_tells_sender)
+        cr_skip_test("nobody says who sends here");
+    vouch_datagram_free(receiver);
+    const struct vouch_policy nobody = {NULL, 0};
+    struct vouch_datagram_options options = {VOUCH_OPTIONS(options), .address = path,
+                                             .policy = &nobody};
+    receiver = must_open(&options);
+    atomic_store(&flooding, true);
+    pthread_t thread = support_thread_start(flood, NULL);
+    while (stats_of(receiver).refused_policy < 1000)
+        cr_assert_eq(vouch_datagram_recv(receiver, bytes, sizeof(bytes),
+                                         vouch_deadline_in(VOUCH_MILLISECONDS(5)), &message),
+                     -ETIMEDOUT);
+    atomic_store(&flooding, false);
+    support_thread_join(thread);
+    cr_assert_eq(stats_of(receiver).received, 0);
+}
+
+/* Threads that send and threads that receive: nothing is lost, nothing comes twice. */
+enum { SENDERS = 4, EACH = 500 };
+
+static void *send_numbers(void *context) {
+    uint32_t first = (uint32_t)(uintptr_t)context * EACH;
+    for (uint32_t i = 0; i < EACH; i++) {
+        uint32_t number = first + i;
+        if (vouch_datagram_send(sender, &to, &number, sizeof(number), VOUCH_FOREVER, NULL) < 0)
+            return "not sent";
+    }
+    return NULL;
+}
+
+static atomic_int seen[SENDERS * EACH];
+static atomic_int seen_count;
+
+static void *receive_numbers(void *context) {
+    (void)context;
+    for (;;) {
+        uint32_t number;
+        struct vouch_datagram_message one;
+        if (vouch_datagram_recv(receiver, &number, sizeof(number), VOUCH_FOREVER, &one) != 0)
+            return NULL;
+        atomic_fetch_add(&seen[number], 1);
+        if (atomic_fetch_add(&seen_count, 1) + 1 == SENDERS * EACH)
+            vouch_datagram_close(receiver);
+    }
+}
+
+Test(datagram_io, many_threads_on_both_ends) {
+    pthread_t senders[SENDERS], receivers[2];
+    for (int i = 0; i < 2; i++)
+        receivers[i] = support_thread_start(receive_numbers, NULL);
+    for (uintptr_t i = 0; i < SENDERS; i++)
+        senders[i] = support_thread_start(send_numbers, (void *)i);
+    for (int i = 0; i < SENDERS; i++)
+        cr_assert_null(support_thread_join(senders[i]));
+    for (int i = 0; i < 2; i++)
+        support_thread_join(receivers[i]);
+    for (int i = 0; i < SENDERS * EACH; i++)
+        cr_assert_eq(atomic_load(&seen[i]), 1);
 }
 
 static int use_after_fork(void *context) {

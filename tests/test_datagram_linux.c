@@ -99,6 +99,25 @@ Test(datagram_linux, who_has_no_rights_can_not_claim_to_be_another) {
     cr_assert_eq(vouch_datagram_try_recv(receiver, &byte, 1, &message), -EAGAIN);
 }
 
+static int send_with_real_ids_of_another(void *context) {
+    (void)context;
+    if (setresgid(PEERS_GID, 0, 0) < 0 || setresuid(PEERS_UID, 0, 0) < 0)
+        return 1;
+    struct vouch_datagram *sender = must_open(NULL);
+    int r = vouch_datagram_send(sender, vouch_datagram_get_address(receiver), "x", 1, 0, NULL);
+    vouch_datagram_free(sender);
+    return r == 0 ? 0 : 2;
+}
+
+/* Not the effective ones, as at a connect: a set-uid program sends as who has started it. */
+Test(datagram_linux, the_real_ids_count) {
+    peers_need_root();
+    cr_assert_eq(peers_run(send_with_real_ids_of_another, NULL), 0);
+    take();
+    cr_assert_eq(message.sender.uid, PEERS_UID);
+    cr_assert_eq(message.sender.gid, PEERS_GID);
+}
+
 /* The documented limit: CAP_SETUID, CAP_SETGID and CAP_SYS_ADMIN may. */
 Test(datagram_linux, root_can_claim_to_be_anybody) {
     peers_need_root();

@@ -60,6 +60,24 @@ static void expect(struct dialect_parts *parts, size_t count, const char *text) 
     cr_assert_arr_eq(whole, text, size);
 }
 
+Test(dialect, what_has_to_be_there) {
+    struct toy whole;
+    toy_init(&whole);
+    whole.dialect.begins = NULL; /* of servers only */
+    whole.dialect.prepare = NULL;
+    whole.dialect.observe = NULL;
+    cr_assert(dialect_is_valid(&whole.dialect));
+    struct vouch_dialect one = whole.dialect;
+    one.name = NULL;
+    cr_assert_not(dialect_is_valid(&one));
+    one = whole.dialect;
+    one.read = NULL;
+    cr_assert_not(dialect_is_valid(&one));
+    one = whole.dialect;
+    one.wrap = NULL;
+    cr_assert_not(dialect_is_valid(&one));
+}
+
 Test(dialect, writes_around_the_body_where_there_is_room) {
     begin();
     struct dialect_parts parts;

@@ -150,25 +150,6 @@ Test(janus_call, cancelled) {
     cr_assert_eq(outcomes[4].result, -ESHUTDOWN);
 }
 
-/* The places are those of calls whose callback has not run, too. */
-Test(janus_call, as_many_as_the_limit) {
-    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .max_calls = 3};
-    struct janus_outcome outcomes[4];
-    struct vouch_error error;
-    begin(&options);
-    for (int i = 0; i < 3; i++)
-        cr_assert_eq(call(&outcomes[i], NULL, NULL), 0);
-    cr_assert_eq(call(&outcomes[3], NULL, NULL), -EBUSY);
-    cr_assert_eq(vouch_janus_ping(janus, NULL, &error), -EBUSY);
-    cr_assert_str_eq(error.message, "3 calls are in flight");
-    janus_gateway_expect(&gateway, "ping", "{'janus':'pong','transaction':'%'}", NULL);
-    janus_wait_for(janus, &outcomes[0].callbacks, 1);
-    cr_assert_eq(call(&outcomes[3], NULL, NULL), 0);
-    end();
-    for (int i = 0; i < 4; i++)
-        cr_assert_eq(outcomes[i].callbacks, 1);
-}
-
 /* Half of as many as there can be, and those that are looked at last. */
 Test(janus_call, cancelling_many_of_many) {
     const unsigned half = VOUCH_TEST_ROUNDS(VOUCH_JANUS_CALLS_BOUND / 2, 1000);
@@ -254,72 +235,4 @@ Test(janus_call, a_gateway_that_does_not_read_and_calls_that_give_up) {
     cJSON_Delete(more);
     end();
     support_allocator_check(&memory);
-}
-
-Test(janus_call, larger_than_a_limit) {
-    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .max_message = 1000};
-    struct vouch_error error;
-    char pad[1000];
-    begin(&options);
-    memset(pad, 'x', sizeof(pad) - 1);
-    pad[sizeof(pad) - 1] = '\0';
-    cJSON *more = cJSON_CreateObject();
-    cJSON_AddStringToObject(more, "pad", pad);
-    struct vouch_janus_request large = {VOUCH_OPTIONS(large), .verb = VOUCH_JANUS_DO_PING,
-                                        .more = more};
-    cr_assert_eq(vouch_janus_call(janus, &large, NULL, NULL, &error), -EMSGSIZE);
-    cr_assert_str_eq(error.message, "ping: the request is larger than 1000 bytes");
-    cJSON_Delete(more);
-    cr_assert_eq(stats().calls, 0);
-    end();
-}
-
-Test(janus_call, what_is_wrong_with_a_call) {
-    struct janus_outcome outcome = {0};
-    struct vouch_error error;
-    begin(NULL);
-    const struct vouch_janus_request none = {.verb = 0};
-    cr_assert_eq(vouch_janus_call_async(janus, NULL, NULL, janus_outcome_callback, NULL, NULL),
-                 -EINVAL);
-    cr_assert_eq(vouch_janus_call_async(janus, &ping, NULL, NULL, NULL, NULL), -EINVAL);
-    cr_assert_eq(vouch_janus_call_async(janus, &none, NULL, janus_outcome_callback, &outcome, NULL),
-                 -EINVAL);
-    cr_assert_eq(vouch_janus_call(janus, NULL, NULL, NULL, &error), -EINVAL);
-    cr_assert_eq(vouch_janus_call(janus, &none, NULL, NULL, &error), -EINVAL);
-    cr_assert_str_eq(error.message, "there is no verb 0");
-    end();
-}
-
-/* Whatever allocation fails, a call begins well or not at all, and nothing leaks. */
-Test(janus_call, without_memory) {
-    struct support_allocator allocator;
-    struct janus_outcome outcome, second;
-    support_allocator_init(&allocator);
-    const struct vouch_janus_options options = {VOUCH_OPTIONS(options),
-                                                .allocator = &allocator.allocator};
-    begin(&options);
-    unsigned begun = 0, refused = 0;
-    for (uint64_t i = 1; i < 12 && begun == 0; i++) {
-        support_allocator_fail(&allocator, i, SUPPORT_FAIL_ALWAYS);
-        int result = call(&outcome, NULL, NULL);
-        cr_assert(result == 0 || result == -ENOMEM);
-        begun += result == 0;
-        refused += result != 0;
-    }
-    support_allocator_fail(&allocator, 0, 0);
-    cr_assert_eq(begun, 1);
-    for (uint64_t i = 1; i < 20; i++) {
-        json_memory_fail(i);
-        int result = call(&second, NULL, NULL);
-        cr_assert(result == 0 || result == -ENOMEM);
-        refused += result != 0;
-        if (result == 0)
-            break;
-    }
-    json_memory_fail(0);
-    cr_assert_gt(refused, 2);
-    end();
-    cr_assert_eq(outcome.callbacks, 1);
-    cr_assert_eq(second.callbacks, 1);
-    support_allocator_check(&allocator);
 }

@@ -382,8 +382,13 @@ Test(janus_dispatch, nonsense_without_janus) {
     ends_with("{\"a\":1}", 7, "a message without \"janus\"");
 }
 
+/* Not everywhere it can be told from the end. */
 Test(janus_dispatch, an_empty_packet) {
-    ends_with("", 0, "JSON: at byte 0: the text ends where a value has to be");
+    begin(NULL);
+    janus_gateway_say_bytes(&gateway, "", 0);
+    janus_wait_for(janus, &ends, 1);
+    cr_assert(end_result == -EPROTO || end_result == -ECONNRESET, "%d", end_result);
+    end();
 }
 
 Test(janus_dispatch, without_memory) {

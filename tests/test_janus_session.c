@@ -180,16 +180,19 @@ Test(janus_session, calls_that_fail_are_no_sign_of_life) {
     end();
 }
 
+/* An answer after the next is due counts no more: should this one come to be so late, there is
+ * another. */
 Test(janus_session, a_keep_alive_is_refused) {
-    begin(VOUCH_MILLISECONDS(5), 0);
+    begin(VOUCH_MILLISECONDS(200), VOUCH_FOREVER);
     struct vouch_janus_session *session = make(0, FIVE);
-    while (stats().keepalives == 0)
+    for (uint64_t answered = 0; seen.count == 0;) {
         (void)vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(10)));
-    janus_gateway_expect(&gateway, "keepalive",
-                         "{'janus':'error','session_id':5,'transaction':'%',"
-                         "'error':{'code':458,'reason':'No such session'}}",
-                         NULL);
-    janus_wait_for(janus, &seen.count, 1);
+        for (; answered < stats().keepalives; answered++)
+            janus_gateway_expect(&gateway, "keepalive",
+                                 "{'janus':'error','session_id':5,'transaction':'%',"
+                                 "'error':{'code':458,'reason':'No such session'}}",
+                                 NULL);
+    }
     cr_assert_eq(seen.events[0].kind, VOUCH_JANUS_ERROR);
     cr_assert_eq(vouch_janus_session_get_state(session), -ESTALE);
     vouch_janus_session_free(session);
@@ -224,7 +227,7 @@ Test(janus_session, in_any_order) {
 
 /* A session that the program has let go of is kept alive as long as it has handles. */
 Test(janus_session, a_handle_keeps_its_session) {
-    begin(VOUCH_MILLISECONDS(5), 0);
+    begin(VOUCH_MILLISECONDS(5), VOUCH_FOREVER);
     struct vouch_janus_session *session = make(0, FIVE);
     struct vouch_janus_handle *handle;
     cr_assert_eq(vouch_janus_handle_of(session, 9, NULL, &handle), 0);
@@ -234,7 +237,8 @@ Test(janus_session, a_handle_keeps_its_session) {
         (void)vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(10)));
     cr_assert_eq(seen.count, 0);
     vouch_janus_handle_free(handle);
-    cr_assert_eq(vouch_janus_get_timeout(janus) == 0, false);
+    while (vouch_janus_get_timeout(janus) < VOUCH_FOREVER) /* the last, which is not answered */
+        (void)vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(10)));
     end();
 }
 
@@ -286,7 +290,7 @@ Test(janus_session, destroyed) {
     cr_assert_eq(outcome.result, 0);
     cr_assert_eq(pending.result, -ESTALE);
     cr_assert_eq(vouch_janus_session_get_state(session), -ESTALE);
-    cr_assert_eq(vouch_janus_get_timeout(janus) > VOUCH_SECONDS(5), true);
+    cr_assert_gt(vouch_janus_get_timeout(janus), VOUCH_SECONDS(5));
     vouch_janus_session_free(session);
     end();
 }

@@ -250,6 +250,9 @@ Test(janus_ws, a_call) {
     frame(0x81, answer, strlen(answer));
     janus_wait_for(janus, &outcome.callbacks, 1);
     cr_assert_eq(outcome.result, 0);
+    cr_assert_eq(vouch_janus_process(janus), 0);
+    cr_assert_gt(vouch_janus_get_timeout(janus), VOUCH_MILLISECONDS(100), "a loop may sleep");
+    cr_assert_eq(vouch_janus_get_events(janus), POLLIN);
     end();
 }
 

@@ -237,3 +237,39 @@ Test(os, one_descriptor_for_several) {
     support_baseline_end();
     close(gather);
 }
+
+/* With a packet something comes, with the end nothing; and not one byte more than that has room. */
+Test(os, packets_are_told_from_the_end) {
+    support_baseline_begin();
+    int fds[2];
+    cr_assert_eq(os_socketpair(SOCK_SEQPACKET, fds), 0);
+    cr_assert(has_cloexec(fds[0]));
+    cr_assert_leq(os_packet_control, OS_PACKET_CONTROL_MAX);
+    cr_assert_eq(os_mark_packets(fds[0]), os_marks_packets ? 0 : -EOPNOTSUPP);
+    cr_assert_eq(send(fds[1], "", 0, 0), 0);
+    cr_assert_eq(shutdown(fds[1], SHUT_WR), 0);
+    for (int end = 0; end < 2; end++) {
+        union {
+            struct cmsghdr align;
+            char bytes[OS_PACKET_CONTROL_MAX];
+        } control;
+        struct msghdr message = {.msg_control = control.bytes, .msg_controllen = os_packet_control};
+        cr_assert_eq(recvmsg(fds[0], &message, os_recv_flags | os_packet_flags), 0);
+        cr_assert_eq(os_packet_is_marked(&message), os_marks_packets && !end);
+        cr_assert_not(message.msg_flags & MSG_CTRUNC && !end);
+    }
+    close(fds[0]);
+    close(fds[1]);
+    support_baseline_end();
+}
+
+Test(os, a_port_can_be_shared) {
+    support_baseline_begin();
+    int fd = os_socket(AF_INET, SOCK_STREAM);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(os_share_port(fd), 0);
+    close(fd);
+    cr_assert_eq(os_share_port(-1), -EBADF);
+    cr_assert_lt(os_socket(AF_UNIX, 99), 0);
+    support_baseline_end();
+}

@@ -514,6 +514,21 @@ Test(pixl_client, connects_again_without_a_call) {
     close_both();
 }
 
+Test(pixl_client, a_call_connects_at_once_also_after_an_attempt_has_failed) {
+    open_listening();
+    dial(VOUCH_SECONDS(3600));
+    pixl_stage_close(&stage);
+    pixl_check_call(client, "/over/there", "1", -ECONNRESET, NULL);
+    const struct vouch_call_options brief = {VOUCH_OPTIONS(brief),
+                                             .timeout = VOUCH_MILLISECONDS(5)};
+    cr_assert_lt(vouch_pixl_call(client, "/over/there", NULL, &brief, NULL, NULL), 0);
+    pixl_stage_init(&stage, NULL, NULL);
+    pixl_stage_listen(&stage);
+    cr_assert_eq(vouch_server_start(stage.rpc.server), 0);
+    pixl_check_call(client, "/over/there", "2", 0, "2");
+    close_both();
+}
+
 Test(pixl_client, by_default_after_a_second) {
     struct outcome outcome;
     open_listening();

@@ -240,6 +240,36 @@ Test(pixl_server, without_them) {
     close_both();
 }
 
+static void note_refusal(void *context, int result, const cJSON *data,
+                         const struct vouch_pixl_error *error) {
+    (void)data;
+    cr_assert_eq(result, VOUCH_REMOTE_UNAVAILABLE, "%s", error->message);
+    (*(unsigned *)context)++;
+}
+
+Test(pixl_server, a_delay_does_not_hold_up_a_loop) {
+    unsigned ends = 0;
+    rpc_need_loop_descriptor();
+    support_baseline_begin();
+    pixl_stage_init(&stage, NULL, NULL);
+    cr_assert_geq(vouch_server_get_fd(stage.rpc.server), 0);
+    struct vouch_pixl_client *client = pixl_stage_client(&stage, NULL);
+    cJSON *data = json_tree("{\"delay\":60000}");
+    cr_assert_eq(vouch_pixl_call_async(client, "/ipcserver/test/delay", data, NULL, note_refusal,
+                                       &ends, NULL),
+                 0);
+    cJSON_Delete(data);
+    int64_t begun = vouch_now();
+    while (ends == 0 && vouch_now() - begun < RPC_FAR_BELOW) {
+        cr_assert_eq(vouch_server_process(stage.rpc.server), 0);
+        cr_assert_geq(vouch_client_process(vouch_pixl_client_get_client(client)), 0);
+    }
+    cr_assert_eq(ends, 1);
+    vouch_pixl_client_free(client);
+    pixl_stage_close(&stage);
+    support_baseline_end();
+}
+
 /* ---- answers ---- */
 
 Test(pixl_server, errors_of_handlers) {

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <unistd.h>
+#include <vouch/conn.h>
 
 #include "lib/os.h"
 #include "tests/faults.h"
@@ -63,4 +64,20 @@ Test(socket, interrupted_or_under_way) {
 
 Test(socket, error_of_what_is_no_socket) {
     cr_assert_eq(socket_error(-1), -EBADF);
+}
+
+Test(socket, how_large_packets_can_be) {
+    int small = 8192, room;
+    socklen_t size = sizeof(room);
+    cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+    cr_assert_eq(getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, &size), 0);
+    size_t max = socket_packet_max(fd);
+    cr_assert_eq(max, (size_t)room - 32);
+    cr_assert_eq(socket_raise_packet_max(fd, 0), max);
+    cr_assert_eq(socket_raise_packet_max(fd, max), max, "as large as that already");
+    cr_assert_geq(socket_raise_packet_max(fd, max + 1), max + 1);
+    size_t most = socket_raise_packet_max(fd, SIZE_MAX);
+    cr_assert_geq(most, max + 1);
+    cr_assert_leq(most, VOUCH_PACKET_SIZE_BOUND);
+    cr_assert_eq(socket_packet_max(-1), 0);
 }

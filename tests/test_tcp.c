@@ -48,6 +48,14 @@ static struct vouch_conn *must_accept(struct vouch_listener *listener) {
     return conn;
 }
 
+/* A peer that has vanished without a word is found out. */
+static bool is_kept_alive(const struct vouch_conn *conn) {
+    int on = 0;
+    socklen_t size = sizeof(on);
+    cr_assert_eq(getsockopt(vouch_conn_get_fd(conn), SOL_SOCKET, SO_KEEPALIVE, &on, &size), 0);
+    return on;
+}
+
 static bool has_no_delay(const struct vouch_conn *conn) {
     int on = 0;
     socklen_t size = sizeof(on);
@@ -72,6 +80,7 @@ Test(tcp, bytes_go_to_and_fro_and_nothing_is_known_of_who_sends_them) {
         cr_assert_not(vouch_policy_check(NULL, peer, NULL));
         cr_assert_eq(vouch_conn_get_link(both[i]), VOUCH_LINK_TCP);
         cr_assert(has_no_delay(both[i]));
+        cr_assert(is_kept_alive(both[i]));
         cr_assert(fcntl(vouch_conn_get_fd(both[i]), F_GETFD) & FD_CLOEXEC);
         cr_assert_eq(vouch_conn_write(both[i], "x", 1), 0);
         cr_assert_eq(vouch_conn_read(both[1 - i], &byte, 1), 1);
@@ -165,6 +174,28 @@ Test(tcp, every_address_takes_both_protocols) {
         vouch_conn_free(must_accept(listener));
     }
     vouch_listener_free(listener);
+}
+
+static int hold_ipv6_only(uint16_t *ret_port) {
+    struct sockaddr_in6 at = {.sin6_family = AF_INET6};
+    socklen_t size = sizeof(at);
+    int on = 1, fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0 ||
+        bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 1) < 0 ||
+        getsockname(fd, (struct sockaddr *)&at, &size) < 0)
+        cr_skip_test("no IPv6");
+    *ret_port = ntohs(at.sin6_port);
+    return fd;
+}
+
+/* Who has a half of every address would get the clients that come by it. */
+Test(tcp, every_address_is_not_half_of_them) {
+    uint16_t port;
+    struct vouch_listener *listener;
+    int other = hold_ipv6_only(&port);
+    cr_assert_eq(vouch_listen_tcp_reuseport(NULL, port, NULL, &listener, &error), -EADDRINUSE);
+    close(other);
+    vouch_listener_free(must_listen(NULL, port, NULL));
 }
 
 Test(tcp, names) {

@@ -43,6 +43,17 @@ static int read_call(struct words *words, struct vouch_message *m) {
         m->text = "that is nonsense";
         m->text_size = strlen(m->text);
     }
+    if (is(m->target, m->target_size, "refuse")) {
+        m->result = VOUCH_REMOTE_REFUSED;
+        m->text = words->at;
+        m->text_size = words->left;
+    }
+    if (is(m->target, m->target_size, "mistake"))
+        m->result = -EINVAL;
+    if (m->target_size > 3 && memcmp(m->target, "or/", 3) == 0) {
+        m->fallback = m->target + 3;
+        m->fallback_size = m->target_size - 3;
+    }
     if (m->target_size > 4 && memcmp(m->target, "try/", 4) == 0) {
         m->fallback = "echo";
         m->fallback_size = 4;

@@ -90,8 +90,9 @@ struct vouch_client_options {
      * can't tell the server of cancels, and does not ping (-ENOTSUP). */
     const struct vouch_dialect *dialect;
     /* What the server says unasked, where the dialect knows such messages; NULL: dropped. Runs as
-     * the callbacks of asynchronous calls do. At most VOUCH_CLIENT_NOTICES_MAX wait for that, later
-     * ones are dropped and counted. `notice` is valid until it returns; take a reference of its
+     * the callbacks of asynchronous calls do. At most VOUCH_CLIENT_NOTICES_MAX wait for that, of
+     * VOUCH_CLIENT_NOTICE_BYTES_MAX bytes together unless it is a single one; later ones are
+     * dropped and counted. `notice` is valid until it returns; take a reference of its
      * buffer to keep it. */
     void (*on_notice)(void *context, const struct vouch_reply *notice);
     void *notice_context;
@@ -104,6 +105,7 @@ struct vouch_client_options {
     int64_t reconnect_after;
 };
 #define VOUCH_CLIENT_NOTICES_MAX 1024
+#define VOUCH_CLIENT_NOTICE_BYTES_MAX ((size_t)16 * 1024 * 1024)
 
 /* Connects and makes a client. `dial_options`, `options` and `ret_error` may be NULL. Errors of
  * vouch_dial and vouch_client_new. A server whose policy refuses us closes the connection: the
@@ -224,9 +226,10 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_client_ping(struct vouch_client *client, in
  * returns how many, or the reason why the connection is gone (-ECONNRESET, …; with reconnect 0: the
  * next call connects again, or process itself when it is time for that: see reconnect_after). On
  * Linux the descriptor stays the same for the life of the client and blocking calls of other
- * threads mix freely; on systems without such a descriptor it is the connection's own, to be asked
- * for after each process, and then blocking calls from other threads answer -ENOTSUP once get_fd
- * was called. get_fd: the descriptor, or -ENOMEM, -EMFILE, … */
+ * threads mix freely; on systems without such a descriptor it is the connection's own (while one
+ * is to come again, a quiet one that it will wake), to be asked for after each process, and then
+ * blocking calls from other threads answer -ENOTSUP once get_fd was called. get_fd: the descriptor,
+ * or -ENOMEM, -EMFILE, … */
 VOUCH_API VOUCH_MUST_CHECK int vouch_client_get_fd(struct vouch_client *client);
 VOUCH_API short vouch_client_get_events(struct vouch_client *client);
 VOUCH_API int64_t vouch_client_get_timeout(struct vouch_client *client);

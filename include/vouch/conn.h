@@ -135,7 +135,8 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_conn_try_recv_packet(struct vouch_conn *con
                                                           struct vouch_packet *ret_packet);
 
 /* The largest packet that can be sent now, in bytes: on Linux exactly (the sender's SO_SNDBUF less
- * 32, at most VOUCH_PACKET_SIZE_BOUND), elsewhere about. 0 on a connection of bytes. Any thread; does not block. */
+ * 32, at most VOUCH_PACKET_SIZE_BOUND), elsewhere about. 0 on a connection of bytes. Any thread;
+ * does not block. */
 VOUCH_API size_t vouch_conn_get_packet_max(const struct vouch_conn *conn);
 
 /* Raises that so that packets of `size` bytes can be sent, as far as the system allows

@@ -10,9 +10,10 @@
  * Any thread may call any function at any time but vouch_datagram_free; two receivers get different
  * messages. docs/packets.md tells what to use when.
  *
- * What the identity of a message is worth (SCM_CREDENTIALS, unix(7)): uid and gid are the effective
- * ones of the sending process unless it says others that it may say: its real or saved ones, with
- * CAP_SETUID or CAP_SETGID any; its pid likewise, with CAP_SYS_ADMIN another's. The process may be
+ * What the identity of a message is worth (SCM_CREDENTIALS, unix(7)): uid and gid are the *real*
+ * ones of the sending process, other than at a connect (a set-uid program sends as who has started
+ * it), unless it says others that it may say: its effective or saved ones, with CAP_SETUID or
+ * CAP_SETGID any; its pid likewise, with CAP_SYS_ADMIN another's. The process may be
  * gone when the message is read, and its pid somebody else's. It is the one that called send(2),
  * wherever it has the socket from. Supplementary groups are not told: a rule that denies a group
  * denies all, one that allows a group sees the primary one only.

@@ -49,8 +49,8 @@ struct vouch_message {
     uint32_t id;
     const uint8_t *data; /* the body. Not set when written: only its size is */
     size_t size;
-    /* Calls that are read: 0, or why they can't be run; replies: 0 or the error (enum
-     * vouch_remote_error), with a text that need not end in NUL. */
+    /* Calls that are read: 0, or why they can't be run; replies: 0 or the error. An enum
+     * vouch_remote_error, with a text, which may be none and need not end in NUL. */
     int result;
     const char *text;
     size_t text_size;
@@ -70,8 +70,8 @@ enum vouch_dialect_event {
 };
 
 struct vouch_dialect {
-    size_t size; /* sizeof(struct vouch_dialect) */
-    const char *name;
+    size_t size;      /* sizeof(struct vouch_dialect) */
+    const char *name; /* for messages; it, read and wrap have to be there */
     void *context;
 
     /* Servers: calls reach only methods that have all of these flags (VOUCH_METHOD_JSON). Others
@@ -80,7 +80,7 @@ struct vouch_dialect {
 
     /* Whether a connection whose first byte is this speaks it, where several are spoken. Odd bytes
      * never begin vouch's own wire (there the first bit is the sign of a length: docs/protocol.md),
-     * so '{' is enough to tell JSON from it. */
+     * so '{' is enough to tell JSON from it. Servers only, which need it. */
     bool (*begins)(void *context, uint8_t first);
 
     /* Reads a line, without its '\n'. The bytes may be changed: nobody else looks at them. Where

@@ -98,7 +98,8 @@ VOUCH_API void vouch_listener_free(struct vouch_listener *listener);
 /* The listening descriptor (owned by the listener; -1 once closed) for a poll loop of one's own. */
 VOUCH_API int vouch_listener_get_fd(const struct vouch_listener *listener);
 
-/* The address as it was given; "" for a taken-over descriptor. Lives as long as the listener. */
+/* The address as it was given, "host:port" for TCP; "" for a taken-over descriptor. Lives as long
+ * as the listener. */
 VOUCH_API const char *vouch_listener_get_address(const struct vouch_listener *listener);
 
 struct vouch_listener_stats {

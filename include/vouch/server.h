@@ -91,8 +91,10 @@ struct vouch_server_options {
 
     /* A connection has begun, or has ended and all its calls with it; `connection` is what
      * vouch_call_get_connection says, `peer` lives until on_close returns. For state of the
-     * program's own that goes with a connection. No lock is held; of one connection on_open comes
-     * first and on_close last. Either may be NULL. */
+     * program's own that goes with a connection. No lock of vouch's is held; of one connection
+     * on_open comes first and on_close last. Either may be NULL. on_close runs in whichever thread
+     * lets go of the connection last: a worker, or one that answers a kept call, sends a notice, or
+     * stops the server. So hold no lock of your own there that on_close takes. */
     void (*on_open)(void *context, uint64_t connection, const struct vouch_identity *peer);
     void (*on_close)(void *context, uint64_t connection, const struct vouch_identity *peer);
     void *context;
@@ -152,7 +154,8 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_method(struct vouch_server *serv
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_listener(struct vouch_server *server,
                                                          struct vouch_listener *listener);
 
-/* How connections are served. */
+/* How connections are served. What is said here is remembered until the server is freed, once for
+ * all that are served in the same way: dialects are made for a server, not for a connection. */
 struct vouch_serve_options {
     size_t size;
     /* What is spoken beside vouch's own wire; each must outlive the server. Where there are several
@@ -179,8 +182,10 @@ vouch_server_add_conn_with(struct vouch_server *server, struct vouch_conn *conn,
 /* Says something that nobody asked for to the client of one connection (as
  * vouch_call_get_connection numbers them), or with 0 to all whose dialect knows such messages;
  * those that have too much waiting already are passed over. Returns how many it was sent to;
- * -ENOENT (no such connection), -ENOTSUP (its dialect has none), -EAGAIN (too much waits),
- * -EMSGSIZE, -EINVAL (the dialect can't say it), -ENOMEM. Any thread; does not wait. */
+ * -ENOENT (no such connection, or on_open has not returned yet), -ENOTSUP (its dialect has none,
+ * or its first byte has not come and it may speak several), -EAGAIN (too much waits), -EMSGSIZE,
+ * -EINVAL (the dialect can't say it), -ENOMEM, -ECHILD. All dialects of the server are meant by 0.
+ * Any thread; does not wait. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_send_notice(struct vouch_server *server,
                                                         uint64_t connection, const void *data,
                                                         size_t size);

@@ -15,6 +15,8 @@
  * when a process ends, those in its queue that it has not accepted are reset, and the others take
  * over. FreeBSD balances with SO_REUSEPORT_LB, which is used there. macOS does not balance: one of
  * the sockets gets all.
+ *
+ * Hosts are looked up by getaddrinfo(3), with memory of malloc's whatever the allocator.
  */
 #ifndef VOUCH_TCP_H
 #define VOUCH_TCP_H
@@ -53,13 +55,14 @@ VOUCH_API uint16_t vouch_listener_get_port(const struct vouch_listener *listener
  * (closed), -ECHILD. Any thread. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_listener_take_fd(struct vouch_listener *listener);
 
-/* Connects to a port, with TCP_NODELAY. `host` NULL is the loopback interface. The addresses of a
- * name are tried in turn, each for an equal part of the time that is left. Of `options` (may be
- * NULL) count allocator and timeout; what else is set is -EINVAL. Returns 0; -EINVAL (also port 0);
- * -ENOENT (the name has no address), -EAGAIN (nobody could be asked); -ECONNREFUSED, -ETIMEDOUT,
- * -ENETUNREACH, -EHOSTUNREACH, -ENOMEM, other errnos: of the last address that was tried. The
- * message has host and port. Blocks beyond the timeout as long as getaddrinfo(3) does, for a name.
- * Any thread. */
+/* Connects to a port. Connections have TCP_NODELAY and SO_KEEPALIVE, these and accepted ones: a
+ * peer that vanished without a word is noticed when the system has asked in vain (tcp(7)). `host`
+ * NULL is the loopback interface. The addresses of a name are tried in turn, each for an equal part
+ * of the time that is left. Of `options` (may be NULL) count allocator and timeout; what else is
+ * set is -EINVAL. Returns 0; -EINVAL (also port 0); -ENOENT (the name has no address), -EAGAIN
+ * (nobody could be asked); -ECONNREFUSED, -ETIMEDOUT, -ENETUNREACH, -EHOSTUNREACH, -ENOMEM, other
+ * errnos: of the last address that was tried. The message has host and port. Blocks beyond the
+ * timeout as long as getaddrinfo(3) does, for a name. Any thread. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_dial_tcp(const char *host, uint16_t port,
                                               const struct vouch_dial_options *options,
                                               struct vouch_conn **ret_conn,
