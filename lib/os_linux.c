@@ -9,9 +9,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -170,4 +172,23 @@ int os_wake_init(struct os_wake *wake) {
         return -errno;
     *wake = (struct os_wake){fd, fd};
     return 0;
+}
+
+int os_gather(void) {
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int os_gather_set(int gather, int fd, short events) {
+    struct epoll_event event = {.data.fd = fd};
+    event.events = (events & POLLIN ? EPOLLIN : 0u) | (events & POLLOUT ? EPOLLOUT : 0u);
+    if (epoll_ctl(gather, EPOLL_CTL_MOD, fd, &event) == 0)
+        return 0;
+    return errno == ENOENT && epoll_ctl(gather, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+}
+
+void os_gather_remove(int gather, int fd) {
+    int saved = errno;
+    (void)epoll_ctl(gather, EPOLL_CTL_DEL, fd, NULL);
+    errno = saved;
 }

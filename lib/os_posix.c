@@ -150,3 +150,19 @@ int os_wake_init(struct os_wake *wake) {
 unsigned os_cores(void) {
     return os_cores_online();
 }
+
+int os_gather(void) {
+    return -ENOTSUP;
+}
+
+int os_gather_set(int gather, int fd, short events) {
+    (void)gather;
+    (void)fd;
+    (void)events;
+    return -ENOTSUP;
+}
+
+void os_gather_remove(int gather, int fd) {
+    (void)gather;
+    (void)fd;
+}

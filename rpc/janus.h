@@ -19,7 +19,8 @@
 #include "rpc/janus_link.h"
 #include "rpc/janus_message.h"
 
-#define JANUS_BUCKETS 64 /* of tables by id and by transaction: a power of two */
+#define JANUS_BUCKETS 64         /* of tables by id: a power of two */
+#define JANUS_CALL_BUCKETS 1024u /* of that by transaction */
 #define JANUS_TRANSACTION_BYTES 16
 #define JANUS_TRANSACTION_TEXT ((size_t)2 * JANUS_TRANSACTION_BYTES)
 
@@ -64,7 +65,7 @@ struct vouch_janus_handle {
     unsigned refs;
     uint64_t id;
     int state;
-    bool registered;
+    bool registered, forgotten; /* by the program */
     struct vouch_janus_handle *chain;
     struct vouch_janus_listener listener;
 };
@@ -113,14 +114,15 @@ struct vouch_janus {
     unsigned round;             /* how many times all of them have failed */
     int opened_result;          /* what on_open is told */
     struct vouch_error failure; /* of the last attempt; after the end, its cause */
-    unsigned in_flight;
+    unsigned in_flight;         /* all of them */
+    unsigned own_calls; /* of these, keep-alives: they have places of their own beside max_calls */
     void (*on_open)(void *context, int result, const struct vouch_error *error);
     void *open_context;
 
     struct janus_call *pending;
-    struct janus_call *by_key[JANUS_BUCKETS];
-    uint64_t last_id;
-    int64_t next_deadline; /* no call's is earlier */
+    struct janus_call *by_key[JANUS_CALL_BUCKETS];
+    uint64_t last_id, taken_out; /* of pending */
+    int64_t next_deadline;       /* no call's is earlier */
 
     struct janus_output *output, **output_end;
     size_t output_bytes;
@@ -134,6 +136,13 @@ struct vouch_janus {
     struct janus_due opened, ended;
     size_t event_bytes;
     pthread_t deliverer;
+
+    /* For a foreign loop, where the system has it: one descriptor for the link's and for a wake-up
+     * by threads that do something that concerns the loop. */
+    int loop_fd, loop_link; /* -1; the link's descriptor that is in it */
+    struct os_wake loop_wake;
+    int64_t loop_until; /* when the loop looks again by itself */
+    bool loop_tried, looping;
 
     struct os_wake wake;
     int64_t poll_until;
@@ -256,6 +265,13 @@ bool janus_in_callback(const struct vouch_janus *janus); /* the calling thread i
 void janus_wake_sleeper(struct janus_sleeper *sleeper);  /* NULL is ignored */
 /* Tells the thread in poll(2) that what it waits for has changed. */
 void janus_wake_driver(struct vouch_janus *janus);
+/* Tells the foreign loop, if there is one, that there is something to do or to look at. */
+void janus_wake_loop(struct vouch_janus *janus);
+/* Something is due at `when`: whoever waits for longer looks again. */
+void janus_wake_before(struct vouch_janus *janus, int64_t when);
+/* Before the link is closed; at the end of all. */
+void janus_loop_forget(struct vouch_janus *janus);
+void janus_loop_deinit(struct vouch_janus *janus);
 /* Until the connection is made, or has failed. */
 void janus_await_open(struct vouch_janus *janus);
 

@@ -6,6 +6,7 @@
  * bits are the key of the table as well.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,7 +19,7 @@
 /* ---- transactions ---- */
 
 static struct janus_call **bucket_of(struct vouch_janus *janus, const unsigned char *key) {
-    return &janus->by_key[key[0] % JANUS_BUCKETS];
+    return &janus->by_key[(key[0] | (unsigned)key[1] << 8) % JANUS_CALL_BUCKETS];
 }
 
 static struct janus_call *find_key(struct vouch_janus *janus, const unsigned char *key) {
@@ -97,9 +98,33 @@ void janus_flush(struct vouch_janus *janus) {
     }
 }
 
+/* Those of calls that have ended before they were sent: behind one that cannot be sent they would
+ * stay, and calls that wait have no limit but their number. */
+static void drop_dead_output(struct vouch_janus *janus) {
+    struct janus_output **at = &janus->output;
+    while (*at) {
+        struct janus_output *output = *at;
+        if (find_key(janus, output->key)) {
+            at = &output->next;
+            continue;
+        }
+        *at = output->next;
+        janus->output_bytes -= output_size(output);
+        vouch_buffer_unref(output->text);
+    }
+    janus->output_end = at;
+}
+
+/* The link has a part of it still, and has to be told when there is room. */
+static bool wants_to_send(const struct vouch_janus *janus) {
+    return janus->phase == JANUS_OPEN && janus->link->ops->get_events(janus->link, false) & POLLOUT;
+}
+
 void janus_output_push(struct vouch_janus *janus, const struct janus_call *call,
                        struct vouch_buffer *text) {
     struct janus_output *output = (void *)(text->data - sizeof(*output));
+    if (janus->output_bytes >= janus->options.output_max)
+        drop_dead_output(janus);
     output->next = NULL;
     output->text = text;
     memcpy(output->key, call->key, sizeof(output->key));
@@ -107,8 +132,10 @@ void janus_output_push(struct vouch_janus *janus, const struct janus_call *call,
     janus->output_end = &output->next;
     janus->output_bytes += output_size(output);
     janus_flush(janus);
-    if (janus->output)
+    if (janus->output || wants_to_send(janus)) {
         janus_wake_driver(janus);
+        janus_wake_loop(janus);
+    }
 }
 
 /* ---- the table of those in flight ---- */
@@ -124,7 +151,6 @@ void janus_call_insert(struct vouch_janus *janus, struct janus_call *call) {
     janus->pending = call;
     if (call->deadline < janus->next_deadline)
         janus->next_deadline = call->deadline;
-    janus->in_flight++;
     janus->stats.calls++;
 }
 
@@ -133,6 +159,7 @@ static void take_out(struct vouch_janus *janus, struct janus_call *call) {
     while (*at != call)
         at = &(*at)->chain;
     *at = call->chain;
+    janus->taken_out++;
     *call->back = call->next;
     if (call->next)
         call->next->back = call->back;
@@ -143,6 +170,7 @@ static void take_out(struct vouch_janus *janus, struct janus_call *call) {
 void janus_call_free(struct vouch_janus *janus, struct janus_call *call) {
     struct vouch_janus_session *session = call->session;
     janus->in_flight--;
+    janus->own_calls -= call->own;
     janus_message_free(call->message);
     janus_handle_unref(call->handle);
     janus_session_unref(session);
@@ -206,7 +234,16 @@ static bool is_of(const struct janus_call *call, const struct vouch_janus_sessio
     return true;
 }
 
-/* Ending one may end others (spread), so it begins anew after each. */
+/* Ends one of those that are gone through; returns the next. Ending it may have ended others
+ * (spread): then that is the first. */
+static struct janus_call *complete_and_go_on(struct vouch_janus *janus, struct janus_call *call,
+                                             int result, const char *text) {
+    struct janus_call *next = call->next;
+    uint64_t before = janus->taken_out;
+    janus_complete(janus, call, result, NULL, text);
+    return janus->taken_out == before + 1 ? next : janus->pending;
+}
+
 void janus_complete_all(struct vouch_janus *janus, const struct vouch_janus_session *session,
                         const struct vouch_janus_handle *handle, int result, const char *text) {
     struct janus_call *call = janus->pending;
@@ -215,8 +252,7 @@ void janus_complete_all(struct vouch_janus *janus, const struct vouch_janus_sess
             call = call->next;
             continue;
         }
-        janus_complete(janus, call, result, NULL, text);
-        call = janus->pending;
+        call = complete_and_go_on(janus, call, result, text);
     }
 }
 
@@ -229,8 +265,7 @@ void janus_expire(struct vouch_janus *janus, int64_t now) {
             call = call->next;
             continue;
         }
-        janus_complete(janus, call, -ETIMEDOUT, NULL, "no answer before the deadline");
-        call = janus->pending;
+        call = complete_and_go_on(janus, call, -ETIMEDOUT, "no answer before the deadline");
     }
     janus->next_deadline = VOUCH_FOREVER;
     for (call = janus->pending; call; call = call->next)
@@ -246,9 +281,8 @@ static size_t cancel(struct vouch_janus *janus, uint64_t tag, uint64_t id) {
             call = call->next;
             continue;
         }
-        janus_complete(janus, call, -ECANCELED, NULL, "the call was cancelled");
+        call = complete_and_go_on(janus, call, -ECANCELED, "the call was cancelled");
         count_ended++;
-        call = janus->pending;
     }
     return count_ended;
 }

@@ -19,6 +19,7 @@ static void destroy(struct vouch_janus *janus) {
     struct vouch_pool *pool = janus->pool;
     janus_drop_output(janus);
     os_wake_deinit(&janus->wake);
+    janus_loop_deinit(janus);
     pthread_mutex_destroy(&janus->lock);
     janus_options_drop(janus);
     vouch_buffer_unref(janus->self);
@@ -43,7 +44,8 @@ static int janus_new(struct vouch_pool *pool, const struct vouch_janus_options *
     janus->refs = 1;
     janus->epoch = os_process_epoch();
     janus->options = *options;
-    janus->wake = OS_WAKE_NONE;
+    janus->wake = janus->loop_wake = OS_WAKE_NONE;
+    janus->loop_fd = janus->loop_link = -1;
     janus->output_end = &janus->output;
     janus->due_end = &janus->due;
     janus->next_deadline = janus->next_keepalive = VOUCH_FOREVER;
@@ -127,6 +129,7 @@ const char *vouch_janus_get_address(struct vouch_janus *janus) {
 /* ---- connecting ---- */
 
 void janus_drop_link(struct vouch_janus *janus) {
+    janus_loop_forget(janus);
     if (janus->link)
         janus->link->ops->close(janus->link);
     janus->link = NULL;
@@ -246,6 +249,7 @@ void janus_end(struct vouch_janus *janus, int result, const char *format, ...) {
     for (struct janus_sleeper *s = janus->sleepers; s; s = s->next)
         janus_wake_sleeper(s);
     janus_wake_driver(janus);
+    janus_wake_loop(janus);
 }
 
 void vouch_janus_close(struct vouch_janus *janus) {
@@ -262,6 +266,7 @@ void vouch_janus_free(struct vouch_janus *janus) {
     if (!janus)
         return;
     if (janus_check(janus) < 0) { /* the parent's threads may hold the lock: descriptors only */
+        janus_loop_deinit(janus);
         janus_drop_link(janus);
         os_wake_deinit(&janus->wake);
         return;

@@ -134,8 +134,8 @@ static int datagram_open(const struct janus_link_options *options, struct janus_
 /* ---- messages ---- */
 
 static int datagram_process(struct janus_link *link, struct vouch_error *ret_error) {
-    (void)link;
     (void)ret_error;
+    ((struct datagram_link *)link)->congested = false; /* the next send says, if there is one */
     return 1;
 }
 

@@ -22,6 +22,7 @@ void janus_due_push(struct vouch_janus *janus, struct janus_due *due, enum janus
     janus_wake_sleeper(janus->waiter);
     if (janus->waiter)
         janus_wake_driver(janus); /* it may be the one that waits */
+    janus_wake_loop(janus);
 }
 
 static struct janus_due *due_pop(struct vouch_janus *janus) {
@@ -187,6 +188,8 @@ static struct vouch_janus_listener listener_of(struct vouch_janus *janus,
         seen->session_id ? janus_session_find(janus, seen->session_id) : NULL;
     const struct vouch_janus_handle *handle =
         seen->handle_id ? janus_handle_find(janus, seen->session_id, seen->handle_id) : NULL;
+    if (handle && handle->forgotten)
+        return (struct vouch_janus_listener){0};
     if (handle && handle->listener.on_event)
         return handle->listener;
     if (session && (handle || !seen->handle_id))
@@ -252,9 +255,10 @@ int janus_deliver(struct vouch_janus *janus) {
             count += deliver_state(janus, due->kind == JANUS_DUE_OPEN);
     }
     janus->delivering = false;
-    if (janus->due) { /* who waits may have found us at it */
-        janus->due_ready = true;
+    janus->due_ready = janus->due != NULL; /* there was more than one turn */
+    if (janus->due_ready || janus->phase == JANUS_ENDED)
         janus_wake_sleeper(janus->waiter);
-    }
+    if (janus->due_ready && janus->waiter)
+        janus_wake_driver(janus);
     return count;
 }

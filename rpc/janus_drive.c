@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
+#include <unistd.h>
 
 #include "lib/cond.h"
 #include "rpc/janus.h"
@@ -100,6 +102,13 @@ void janus_wake_sleeper(struct janus_sleeper *sleeper) {
 void janus_wake_driver(struct vouch_janus *janus) {
     if (janus->polling)
         os_wake_raise(&janus->wake);
+}
+
+void janus_wake_before(struct vouch_janus *janus, int64_t when) {
+    if (when < janus->poll_until)
+        janus_wake_driver(janus);
+    if (when < janus->loop_until)
+        janus_wake_loop(janus);
 }
 
 static void hand_over(struct vouch_janus *janus) {
@@ -202,6 +211,23 @@ static int outcome(const struct vouch_janus *janus, int count) {
     return count > 0 || janus->phase != JANUS_ENDED || janus->due ? count : janus->failure.code;
 }
 
+/* After the end nobody drives: what is left is another thread's (in vouch_janus_process) to tell,
+ * which wakes the one that waits when it has. */
+static void await_deliverer(struct vouch_janus *janus, int64_t deadline) {
+    struct janus_sleeper self = {.awake = false};
+    if (cond_init(&self.cond) < 0) { /* no memory: looked at again, and the lock let go of */
+        pthread_mutex_unlock(&janus->lock);
+        sched_yield();
+        pthread_mutex_lock(&janus->lock);
+        return;
+    }
+    janus->waiter = &self;
+    if (janus->delivering)
+        cond_wait_until(&self.cond, &janus->lock, deadline);
+    janus->waiter = NULL;
+    pthread_cond_destroy(&self.cond);
+}
+
 int vouch_janus_wait(struct vouch_janus *janus, int64_t deadline) {
     int count = 0;
     if (janus_check(janus) < 0)
@@ -223,7 +249,10 @@ int vouch_janus_wait(struct vouch_janus *janus, int64_t deadline) {
         if (result != 0)
             break;
         janus->due_ready = janus->due && !janus->delivering;
-        janus_await(janus, &janus->due_ready, &janus->waiter, deadline);
+        if (janus->phase == JANUS_ENDED)
+            await_deliverer(janus, deadline);
+        else
+            janus_await(janus, &janus->due_ready, &janus->waiter, deadline);
     }
     janus->waiting = false;
     pthread_mutex_unlock(&janus->lock);
@@ -232,12 +261,70 @@ int vouch_janus_wait(struct vouch_janus *janus, int64_t deadline) {
 
 /* ---- foreign loops ---- */
 
+/* What other threads read is not seen in the link's descriptor any more, and what they begin may be
+ * due before the loop looks again. So the loop has a descriptor that shows both: the link's, and
+ * those threads' wake-up. */
+
+void janus_wake_loop(struct vouch_janus *janus) {
+    if (janus->loop_fd >= 0 && !janus->looping)
+        os_wake_raise(&janus->loop_wake);
+}
+
+static int link_fd(const struct vouch_janus *janus) {
+    return janus->link && janus->phase != JANUS_ENDED ? janus->link->ops->get_fd(janus->link) : -1;
+}
+
+static short link_events(const struct vouch_janus *janus) {
+    return janus->link && janus->phase != JANUS_ENDED
+               ? janus->link->ops->get_events(janus->link, janus->output != NULL)
+               : 0;
+}
+
+void janus_loop_forget(struct vouch_janus *janus) {
+    if (janus->loop_link >= 0)
+        os_gather_remove(janus->loop_fd, janus->loop_link);
+    janus->loop_link = -1;
+}
+
+void janus_loop_deinit(struct vouch_janus *janus) {
+    if (janus->loop_fd >= 0)
+        (void)close(janus->loop_fd);
+    janus->loop_fd = janus->loop_link = -1;
+    os_wake_deinit(&janus->loop_wake);
+}
+
+/* Where that is not to be had the loop gets the link's own. */
+static void loop_init(struct vouch_janus *janus) {
+    janus->loop_tried = true;
+    int fd = os_gather();
+    if (fd < 0)
+        return;
+    if (os_wake_init(&janus->loop_wake) == 0 &&
+        os_gather_set(fd, janus->loop_wake.read_fd, POLLIN) == 0) {
+        janus->loop_fd = fd;
+        return;
+    }
+    os_wake_deinit(&janus->loop_wake);
+    (void)close(fd);
+}
+
+/* Looks at the link for what it waits for now. */
+static void loop_look(struct vouch_janus *janus) {
+    int fd = janus->loop_fd >= 0 ? link_fd(janus) : -1;
+    if (fd != janus->loop_link)
+        janus_loop_forget(janus);
+    if (fd >= 0 && os_gather_set(janus->loop_fd, fd, link_events(janus)) == 0)
+        janus->loop_link = fd;
+}
+
 int vouch_janus_get_fd(struct vouch_janus *janus) {
     if (janus_check(janus) < 0)
         return -1;
     pthread_mutex_lock(&janus->lock);
-    int fd =
-        janus->link && janus->phase != JANUS_ENDED ? janus->link->ops->get_fd(janus->link) : -1;
+    if (janus->phase == JANUS_OPEN && !janus->loop_tried)
+        loop_init(janus);
+    loop_look(janus);
+    int fd = janus->phase == JANUS_OPEN && janus->loop_fd >= 0 ? janus->loop_fd : link_fd(janus);
     pthread_mutex_unlock(&janus->lock);
     return fd;
 }
@@ -247,8 +334,7 @@ short vouch_janus_get_events(struct vouch_janus *janus) {
     if (janus_check(janus) < 0)
         return 0;
     pthread_mutex_lock(&janus->lock);
-    if (janus->link && janus->phase != JANUS_ENDED)
-        events = janus->link->ops->get_events(janus->link, janus->output != NULL);
+    events = janus->phase == JANUS_OPEN && janus->loop_fd >= 0 ? POLLIN : link_events(janus);
     pthread_mutex_unlock(&janus->lock);
     return events;
 }
@@ -258,6 +344,7 @@ int64_t vouch_janus_get_timeout(struct vouch_janus *janus) {
         return VOUCH_FOREVER;
     pthread_mutex_lock(&janus->lock);
     int64_t next = janus->due || janus->link_done ? 0 : janus_next_time(janus);
+    janus->loop_until = next;
     pthread_mutex_unlock(&janus->lock);
     int64_t now = vouch_now();
     return next == VOUCH_FOREVER ? next : next > now ? next - now : 0;
@@ -269,8 +356,13 @@ int vouch_janus_process(struct vouch_janus *janus) {
     pthread_mutex_lock(&janus->lock);
     int result = janus_in_callback(janus) ? -EDEADLK : 0;
     if (result == 0) {
+        if (janus->loop_fd >= 0)
+            os_wake_clear(&janus->loop_wake);
+        janus->looping = true;
         janus_step(janus);
+        janus->looping = false;
         result = outcome(janus, janus_deliver(janus));
+        loop_look(janus);
     }
     pthread_mutex_unlock(&janus->lock);
     return result;

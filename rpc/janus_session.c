@@ -82,6 +82,7 @@ int janus_session_register(struct vouch_janus_session *session, uint64_t id) {
     janus->sessions[bucket(id)] = session;
     if (due_at(session) < janus->next_keepalive)
         janus->next_keepalive = due_at(session);
+    janus_wake_before(janus, janus->next_keepalive);
     return 0;
 }
 
@@ -183,7 +184,7 @@ void vouch_janus_handle_free(struct vouch_janus_handle *handle) {
     if (janus_check(janus) < 0)
         return; /* the parent's: a thread of its may have held the lock */
     pthread_mutex_lock(&janus->lock);
-    handle->listener = (struct vouch_janus_listener){0};
+    handle->forgotten = true;
     janus->refs++;
     janus_handle_unref(handle);
     janus_unref(janus);

@@ -27,8 +27,9 @@ static int check_start(struct vouch_janus *janus, const struct janus_start *star
             *ret_error = janus->failure;
         return janus->failure.code;
     }
-    if (janus->in_flight >= janus->options.max_calls)
-        return janus_fail(ret_error, -EBUSY, "%u calls are in flight", janus->in_flight);
+    unsigned programs = janus->in_flight - janus->own_calls;
+    if (!start->own && programs >= janus->options.max_calls)
+        return janus_fail(ret_error, -EBUSY, "%u calls are in flight", programs);
     if (start->callback && janus->output_bytes >= janus->options.output_max)
         return janus_fail(ret_error, -EAGAIN, "%zu bytes wait to be sent", janus->output_bytes);
     return 0;
@@ -65,7 +66,6 @@ static int set_objects(struct vouch_janus *janus, const struct vouch_janus_reque
     if (session) {
         call->session = session;
         session->refs++;
-        session->idle_since = vouch_now();
     }
     if (r->handle) {
         call->handle = r->handle;
@@ -121,7 +121,8 @@ int janus_call_start(struct vouch_janus *janus, const struct janus_start *start,
     call = new_call(janus, start);
     if (!call)
         return janus_fail(ret_error, -ENOMEM, "out of memory");
-    janus->in_flight++; /* for janus_call_free */
+    janus->in_flight++;
+    janus->own_calls += call->own;
     result = janus_transaction_new(janus, call->key);
     if (result == 0)
         result = set_objects(janus, start->request, call);
@@ -135,10 +136,10 @@ int janus_call_start(struct vouch_janus *janus, const struct janus_start *start,
         janus_call_free(janus, call);
         return result;
     }
-    janus->in_flight--;
     janus_call_insert(janus, call);
-    if (call->deadline < janus->poll_until)
-        janus_wake_driver(janus);
+    if (call->session)
+        call->session->idle_since = vouch_now();
+    janus_wake_before(janus, call->deadline);
     *ret_call = call; /* first: it may end at once, and one of our own is then no more */
     janus_output_push(janus, call, text);
     return 0;

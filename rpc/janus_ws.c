@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "lib/os.h"
@@ -27,6 +28,7 @@
 #define SUBPROTOCOL "janus-protocol"
 #define DESCRIPTORS_MAX 16 /* of a context: its pipe, the socket, one more while connecting */
 #define CONNECTING_LOOK VOUCH_MILLISECONDS(10)
+#define CONNECTING_MAX 1000000     /* s: more than anybody waits */
 #define OPEN_LOOK VOUCH_SECONDS(1) /* pongs, and what else it does by itself */
 #define INPUT_FIRST ((size_t)4096)
 #define INBOX_MAX 64 /* whole messages that wait to be received; then the socket is not read */
@@ -160,6 +162,9 @@ static struct lws_context *make_context(void) {
         .protocols = protocols,
         .fd_limit_per_thread = DESCRIPTORS_MAX,
         .options = LWS_SERVER_OPTION_VALIDATE_UTF8,
+        .connect_timeout_secs = CONNECTING_MAX,
+        .timeout_secs = CONNECTING_MAX, /* connect_timeout is for us to keep */
+        .http_proxy_address = "",       /* else $http_proxy, for local sockets as well */
     };
     (void)pthread_once(&quiet_once, be_quiet);
     bool known = sigaction(SIGPIPE, NULL, &before) == 0;
@@ -173,6 +178,9 @@ static int begin(struct ws_link *l, struct vouch_error *ret_error) {
     const struct janus_address *a = l->options.address;
     char address[JANUS_ADDRESS_MAX + 2], host[JANUS_HOST_MAX + 16];
     bool local = a->kind == JANUS_WS_UNIX;
+    if (local && strlen(a->socket) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+        return janus_fail(ret_error, VOUCH_E_PATH_TOO_LONG, "%s",
+                          vouch_strerror(VOUCH_E_PATH_TOO_LONG)); /* it would be cut short */
     snprintf(address, sizeof(address), "%s%s", local ? "+" : "", local ? a->socket : a->host);
     snprintf(host, sizeof(host), strchr(a->host, ':') ? "[%s]:%d" : "%s:%d", a->host, a->port);
     l->context = make_context();
@@ -187,6 +195,7 @@ static int begin(struct ws_link *l, struct vouch_error *ret_error) {
         .origin = host,
         .protocol = SUBPROTOCOL,
         .ietf_version_or_minus_one = -1,
+        .ssl_connection = LCCSCF_HTTP_NO_FOLLOW_REDIRECT,
         .opaque_user_data = l,
         .pwsi = &l->wsi,
     };

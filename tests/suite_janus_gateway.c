@@ -285,8 +285,9 @@ static void on_end(void *context, int result, const struct vouch_error *error) {
 /* Killed with calls pending (a frozen gateway answers none), and started again. */
 static void die(const char *address) {
     struct ending ending = {0};
-    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .on_end = on_end,
-                                                .context = &ending};
+    const struct vouch_janus_options options = {
+        VOUCH_OPTIONS(options), .keepalive_interval = VOUCH_MILLISECONDS(100), .on_end = on_end,
+        .context = &ending}; /* with datagrams it is a keep-alive that finds out */
     struct janus_outcome outcomes[3] = {{0}};
     struct vouch_janus *janus = janus_real_client(address, &options);
     struct vouch_janus_session *session;
@@ -325,6 +326,13 @@ Test(janus_gateway, killed_and_started_again) {
     if (!begin(&(struct janus_real_options){0}))
         return;
     die(real.packets);
+    end();
+}
+
+Test(janus_gateway, killed_and_started_again_with_datagrams) {
+    if (!begin(&(struct janus_real_options){.datagrams = true}))
+        return;
+    die(real.datagrams);
     end();
 }
 

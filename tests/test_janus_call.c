@@ -150,6 +150,27 @@ Test(janus_call, cancelled) {
     cr_assert_eq(outcomes[4].result, -ESHUTDOWN);
 }
 
+/* Half of as many as there can be, and those that are looked at last. */
+Test(janus_call, cancelling_many_of_many) {
+    const unsigned half = VOUCH_TEST_ROUNDS(VOUCH_JANUS_CALLS_BOUND / 2, 1000);
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options),
+                                                .max_calls = VOUCH_JANUS_CALLS_BOUND,
+                                                .output_max = (size_t)1 << 30};
+    static struct janus_outcome outcome;
+    struct vouch_call_options tagged = {VOUCH_OPTIONS(tagged), .timeout = VOUCH_FOREVER, .tag = 1};
+    begin(&options);
+    for (unsigned i = 0; i < half; i++)
+        cr_assert_eq(call(&outcome, &tagged, NULL), 0);
+    tagged.tag = 2;
+    for (unsigned i = 0; i < half; i++)
+        cr_assert_eq(call(&outcome, &tagged, NULL), 0);
+    int64_t before = vouch_now();
+    cr_assert_eq(vouch_janus_cancel(janus, 1), half);
+    cr_assert_lt(vouch_now() - before, VOUCH_SECONDS(1));
+    end();
+    cr_assert_eq(outcome.callbacks, 2 * half);
+}
+
 /* What the socket does not take waits, up to output_max. */
 Test(janus_call, a_gateway_that_does_not_read) {
     enum { CALLS = 400 };
@@ -183,4 +204,35 @@ Test(janus_call, a_gateway_that_does_not_read) {
     }
     cJSON_Delete(more);
     end();
+}
+
+/* The texts of calls that have ended don't stay with one that waits to be sent. */
+Test(janus_call, a_gateway_that_does_not_read_and_calls_that_give_up) {
+    enum { CALLS = 400, SIZE = 10000 };
+    static struct janus_outcome outcome;
+    struct support_allocator memory;
+    char pad[SIZE];
+    support_allocator_init(&memory);
+    const struct vouch_janus_options options = {
+        VOUCH_OPTIONS(options), .allocator = &memory.allocator, .output_max = (size_t)4 * SIZE};
+    begin(&options);
+    memset(pad, 'x', sizeof(pad) - 1);
+    pad[sizeof(pad) - 1] = '\0';
+    cJSON *more = cJSON_CreateObject();
+    cJSON_AddStringToObject(more, "pad", pad);
+    struct vouch_janus_request large = {VOUCH_OPTIONS(large), .verb = VOUCH_JANUS_DO_PING,
+                                        .more = more};
+    const struct vouch_call_options patient = {VOUCH_OPTIONS(patient), .timeout = VOUCH_FOREVER},
+                                    hasty = {VOUCH_OPTIONS(hasty),
+                                             .timeout = VOUCH_MILLISECONDS(1)};
+    while (vouch_janus_call_async(janus, &large, &patient, janus_outcome_callback, &outcome,
+                                  NULL) == 0)
+        ;
+    uint64_t before = memory.live_bytes;
+    for (int i = 0; i < CALLS; i++)
+        cr_assert_eq(vouch_janus_call(janus, &large, &hasty, NULL, NULL), -ETIMEDOUT);
+    cr_assert_lt(memory.live_bytes, before + (uint64_t)100 * SIZE);
+    cJSON_Delete(more);
+    end();
+    support_allocator_check(&memory);
 }

@@ -2,6 +2,7 @@
 /* A connection's life: addresses in turn, options, the end, a fork. */
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -245,12 +246,15 @@ static int in_child(struct vouch_janus *janus, struct vouch_janus_session *sessi
 }
 
 Test(janus_client, in_a_forked_child) {
+    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
+    struct janus_outcome outcome = {0};
     struct vouch_janus_session *session;
     int status;
     begin();
     janus_gateway_answer(&gateway);
     struct vouch_janus *janus = janus_gateway_client(&gateway, NULL);
     cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, NULL), 0);
+    struct pollfd loop = {.fd = vouch_janus_get_fd(janus), .events = POLLIN};
     pid_t pid = fork();
     if (pid == 0)
         _exit(in_child(janus, session));
@@ -258,6 +262,13 @@ Test(janus_client, in_a_forked_child) {
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     cr_assert_eq(vouch_janus_ping(janus, NULL, NULL), 0);
+    cr_assert_eq(vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL),
+                 0);
+    while (outcome.callbacks == 0) { /* a loop of the parent's has its descriptor still */
+        cr_assert_eq(poll(&loop, 1, 20000), 1);
+        cr_assert_geq(vouch_janus_process(janus), 0);
+    }
+    cr_assert_eq(outcome.result, 0);
     vouch_janus_session_free(session);
     vouch_janus_free(janus);
     end();

@@ -196,6 +196,28 @@ Test(janus_datagram, a_full_queue) {
     end();
 }
 
+/* Once nothing waits to be sent any more nobody has to look whether there is a place. */
+Test(janus_datagram, a_full_queue_and_calls_that_are_cancelled) {
+    enum { CALLS = 2000 };
+    static struct janus_outcome outcomes[CALLS];
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .max_calls = CALLS};
+    const struct vouch_janus_request request = {.verb = VOUCH_JANUS_DO_PING};
+    const struct vouch_call_options tagged = {VOUCH_OPTIONS(tagged), .timeout = VOUCH_FOREVER,
+                                              .tag = 1};
+    begin(&options, false);
+    for (int i = 0; i < CALLS; i++)
+        cr_assert_eq(vouch_janus_call_async(janus, &request, &tagged, janus_outcome_callback,
+                                            &outcomes[i], NULL),
+                     0);
+    cr_assert_lt(vouch_janus_get_timeout(janus), VOUCH_SECONDS(1));
+    cr_assert_eq(vouch_janus_cancel(janus, 1), CALLS);
+    janus_wait_for(janus, &outcomes[0].callbacks, 1);
+    while (vouch_janus_process(janus) > 0)
+        ;
+    cr_assert_eq(vouch_janus_get_timeout(janus), VOUCH_FOREVER);
+    end();
+}
+
 Test(janus_datagram, directories_that_do_not_do) {
     struct vouch_janus *none;
     struct vouch_error error;

@@ -266,6 +266,24 @@ Test(janus_dispatch, events_of_a_handle_without_a_listener_are_its_sessions) {
 }
 
 /* Told right behind the answer that makes the handle. */
+/* What the program has let go of has no listener, and its session's is not for it either, though a
+ * call of it is under way. */
+Test(janus_dispatch, events_of_a_handle_that_was_freed) {
+    struct janus_outcome outcome;
+    begin(NULL);
+    start(&outcome, VOUCH_JANUS_DO_MESSAGE);
+    vouch_janus_handle_free(handle);
+    handle = NULL;
+    say("{'janus':'webrtcup','session_id':5,'sender':6}");
+    janus_gateway_expect(&gateway, "message", "{'janus':'ack','transaction':'%'}", NULL);
+    settle();
+    cr_assert_eq(of_session.count, 0);
+    cr_assert_eq(of_handle.count, 0);
+    cr_assert_eq(strays.count, 0);
+    end();
+    cr_assert_eq(outcome.result, -ESHUTDOWN);
+}
+
 Test(janus_dispatch, events_of_a_handle_that_is_just_made) {
     struct janus_outcome outcome;
     begin(NULL);

@@ -3,9 +3,12 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "lib/os.h"
 #include "tests/harness.h"
 #include "tests/janus_support.h"
 
@@ -221,6 +224,77 @@ Test(janus_drive, in_a_loop) {
     end();
 }
 
+/* A loop that goes on after the end has nothing to be in a hurry for. */
+Test(janus_drive, the_end_leaves_nothing_to_do) {
+    begin(false, NULL);
+    janus_gateway_hang_up(&gateway);
+    int result;
+    do
+        result = vouch_janus_process(janus);
+    while (result >= 0);
+    cr_assert_eq(result, -ECONNRESET);
+    cr_assert_eq(vouch_janus_get_fd(janus), -1);
+    cr_assert_eq(vouch_janus_get_timeout(janus), VOUCH_FOREVER);
+    end();
+}
+
+/* Its callback lasts until it is told otherwise; the connection ends meanwhile, and there are
+ * callbacks left for it. */
+static struct {
+    int inside[2], leave[2]; /* pipes: a byte says it */
+    unsigned events;
+} slow;
+
+static void say(const int *ends) {
+    cr_assert_eq(write(ends[1], "", 1), 1);
+}
+
+static void hear(const int *ends) {
+    char byte;
+    cr_assert_eq(read(ends[0], &byte, 1), 1);
+}
+
+static void on_slow_event(void *context, const struct vouch_janus_message *message) {
+    (void)context;
+    (void)message;
+    if (slow.events++ > 0)
+        return;
+    say(slow.inside);
+    hear(slow.leave);
+}
+
+static void *processes(void *context) {
+    int result;
+    (void)context;
+    while ((result = vouch_janus_process(janus)) == 0)
+        sched_yield();
+    return (void *)(intptr_t)result;
+}
+
+Test(janus_drive, waiting_while_another_thread_runs_the_last_callbacks) {
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .on_event = on_slow_event};
+    begin(false, &options);
+    cr_assert_eq(pipe(slow.inside), 0);
+    cr_assert_eq(pipe(slow.leave), 0);
+    slow.events = 0;
+    for (int i = 0; i < 3; i++)
+        janus_gateway_say(&gateway, "", "{'janus':'webrtcup'}");
+    janus_gateway_hang_up(&gateway);
+    pthread_t loop = support_thread_start(processes, NULL);
+    hear(slow.inside);
+    cr_assert_eq(vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(5))), -ETIMEDOUT);
+    pthread_t waiter = support_thread_start(waits, NULL);
+    say(slow.leave);
+    cr_assert_eq((intptr_t)support_thread_join(loop), 3);
+    cr_assert_eq((intptr_t)support_thread_join(waiter), -ECONNRESET);
+    cr_assert_eq(slow.events, 3);
+    for (int i = 0; i < 2; i++) {
+        close(slow.inside[i]);
+        close(slow.leave[i]);
+    }
+    end();
+}
+
 /* More than one step takes, without another event of the descriptor. */
 Test(janus_drive, more_than_one_step_takes) {
     struct janus_seen seen = {0};
@@ -234,6 +308,77 @@ Test(janus_drive, more_than_one_step_takes) {
         while (seen.count < said)
             turn();
     }
+    end();
+}
+
+/* ---- a loop that has made up its mind how long to wait, and threads beside it ---- */
+
+static bool has_loop(void) {
+    int fd = os_gather();
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* What the loop is going to wait for; the time it would wait. */
+static struct pollfd before_poll(int64_t *ret_timeout) {
+    struct pollfd fd = {.fd = vouch_janus_get_fd(janus), .events = vouch_janus_get_events(janus)};
+    *ret_timeout = vouch_janus_get_timeout(janus);
+    cr_assert_eq(poll(&fd, 1, 0), 0);
+    return fd;
+}
+
+#define LONG 20000 /* ms, and nobody waits for it */
+
+Test(janus_drive, what_another_thread_reads_wakes_the_loop) {
+    struct janus_seen seen = {0};
+    struct vouch_janus_stats stats;
+    int64_t timeout;
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options),
+                                                .on_event = janus_seen_callback, .context = &seen};
+    if (!has_loop())
+        return;
+    begin(false, &options);
+    pthread_t driver = support_thread_start(pings, NULL);
+    janus_gateway_expect(&gateway, "ping", NULL, NULL);
+    struct pollfd fd = before_poll(&timeout);
+    janus_gateway_say(&gateway, "", "{'janus':'webrtcup'}");
+    do /* the other thread has it */
+        vouch_janus_get_stats(janus, &stats);
+    while (stats.events_waiting == 0);
+    cr_assert_eq(poll(&fd, 1, LONG), 1);
+    cr_assert_eq(vouch_janus_process(janus), 1);
+    cr_assert_eq(seen.count, 1);
+    cr_assert_eq(poll(&fd, 1, 0), 0);
+    vouch_janus_close(janus);
+    cr_assert_eq(poll(&fd, 1, LONG), 1);
+    cr_assert_eq(vouch_janus_process(janus), -ESHUTDOWN);
+    cr_assert_eq((intptr_t)support_thread_join(driver), -ESHUTDOWN);
+    end();
+}
+
+Test(janus_drive, what_another_thread_begins_wakes_the_loop) {
+    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
+    const struct vouch_call_options soon = {VOUCH_OPTIONS(soon), .timeout = VOUCH_MILLISECONDS(20)};
+    struct janus_outcome outcome = {0};
+    struct vouch_janus_session *session;
+    int64_t timeout;
+    if (!has_loop())
+        return;
+    begin(true, NULL);
+    struct pollfd fd = before_poll(&timeout);
+    cr_assert_eq(timeout, VOUCH_FOREVER);
+    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, NULL), 0);
+    cr_assert_eq(poll(&fd, 1, LONG), 1); /* there are keep-alives to be sent now */
+    cr_assert_eq(vouch_janus_process(janus), 0);
+    fd = before_poll(&timeout);
+    cr_assert_leq(timeout, VOUCH_JANUS_KEEPALIVE_DEFAULT);
+    cr_assert_eq(
+        vouch_janus_call_async(janus, &ping, &soon, janus_outcome_callback, &outcome, NULL), 0);
+    cr_assert_eq(poll(&fd, 1, LONG), 1);
+    while (outcome.callbacks == 0)
+        turn();
+    vouch_janus_session_free(session);
     end();
 }
 
@@ -254,7 +399,7 @@ Test(janus_drive, threads_beside_a_loop) {
             vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL), 0);
         while (outcome.callbacks == 0) {
             struct pollfd fd = {.fd = vouch_janus_get_fd(janus), .events = POLLIN};
-            cr_assert_geq(poll(&fd, 1, 1), 0);
+            cr_assert_geq(poll(&fd, 1, has_loop() ? LONG : 1), 0);
             cr_assert_geq(vouch_janus_process(janus), 0);
         }
         cr_assert_eq(outcome.result, 0);

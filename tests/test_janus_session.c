@@ -2,6 +2,7 @@
 /* Sessions and handles: keep-alives, and freeing in any order. */
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "tests/harness.h"
 #include "tests/janus_support.h"
@@ -19,16 +20,20 @@ static void on_end(void *context, int result, const struct vouch_error *error) {
     end_result = result;
 }
 
-static void begin(int64_t interval, int64_t answer_timeout) {
-    const struct vouch_janus_options options = {VOUCH_OPTIONS(options),
-                                                .keepalive_interval = interval,
-                                                .answer_timeout = answer_timeout, .on_end = on_end};
+static void begin_with(const struct vouch_janus_options *set) {
+    struct vouch_janus_options options = *set;
+    options.on_end = on_end;
     ends = 0;
     memset(&seen, 0, sizeof(seen));
     support_baseline_begin();
     json_memory_begin();
     janus_gateway_open(&gateway);
     janus = janus_gateway_client(&gateway, &options);
+}
+
+static void begin(int64_t interval, int64_t answer_timeout) {
+    begin_with(&(struct vouch_janus_options){.keepalive_interval = interval,
+                                             .answer_timeout = answer_timeout});
 }
 
 static void end(void) {
@@ -115,13 +120,62 @@ Test(janus_session, a_gateway_that_does_not_answer_has_ended) {
     end();
 }
 
-/* Whatever it says is a sign of life. */
+/* Whatever it says is a sign of life: the connection lives for longer than keep-alives may stay
+ * without an answer. */
 Test(janus_session, any_word_counts) {
-    begin(VOUCH_MILLISECONDS(1), VOUCH_SECONDS(3600));
+    int64_t patience = VOUCH_MILLISECONDS(50), until = vouch_deadline_in(4 * patience);
+    begin(VOUCH_MILLISECONDS(1), patience);
     struct vouch_janus_session *session = make(0, FIVE);
-    janus_gateway_say(&gateway, "", "{'janus':'webrtcup','session_id':5}");
-    janus_wait_for(janus, &seen.count, 1);
+    do {
+        janus_gateway_say(&gateway, "", "{'janus':'webrtcup','session_id':5}");
+        janus_wait_for(janus, &seen.count, seen.count + 1);
+        while (recv(gateway.fd, (char[512]){0}, 512, MSG_DONTWAIT) > 0)
+            ; /* they have to be sent */
+    } while (vouch_now() < until || stats().keepalives == 0);
     cr_assert_eq(ends, 0);
+    vouch_janus_session_free(session);
+    end();
+}
+
+static int call_something(const struct vouch_janus_request *request,
+                          struct janus_outcome *outcome) {
+    return vouch_janus_call_async(janus, request, NULL, janus_outcome_callback, outcome, NULL);
+}
+
+/* They have a place of their own beside the program's calls. */
+Test(janus_session, keep_alives_beside_as_many_calls_as_the_limit) {
+    begin_with(
+        &(struct vouch_janus_options){.keepalive_interval = VOUCH_MILLISECONDS(5), .max_calls = 1});
+    struct vouch_janus_session *session = make(0, FIVE);
+    const struct vouch_janus_request slow = {.verb = VOUCH_JANUS_DO_PING};
+    struct janus_outcome outcome = {0};
+    cr_assert_eq(call_something(&slow, &outcome), 0);
+    uint64_t before = stats().keepalives;
+    int64_t give_up = vouch_deadline_in(VOUCH_SECONDS(10));
+    while (stats().keepalives == before && vouch_now() < give_up)
+        (void)vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(10)));
+    cr_assert_gt(stats().keepalives, before);
+    cr_assert_eq(call_something(&slow, &outcome), -EBUSY);
+    vouch_janus_session_free(session);
+    end();
+}
+
+/* What was not sent is nothing that the gateway could have heard. */
+Test(janus_session, calls_that_fail_are_no_sign_of_life) {
+    begin(VOUCH_MILLISECONDS(50), 0);
+    struct vouch_janus_session *session = make(0, FIVE);
+    cJSON *more = json_tree("{\"janus\":\"twice\"}");
+    const struct vouch_janus_request bad = {
+        .verb = VOUCH_JANUS_DO_KEEPALIVE, .session = session, .more = more};
+    struct janus_outcome outcome = {0};
+    uint64_t before = stats().keepalives;
+    int64_t give_up = vouch_deadline_in(VOUCH_SECONDS(10));
+    while (stats().keepalives == before && vouch_now() < give_up) {
+        cr_assert_eq(call_something(&bad, &outcome), -EINVAL);
+        (void)vouch_janus_process(janus);
+    }
+    cr_assert_gt(stats().keepalives, before);
+    cJSON_Delete(more);
     vouch_janus_session_free(session);
     end();
 }

@@ -3,10 +3,13 @@
  * The WebSocket link, with a server by hand that says what a gateway should and what it should not:
  * fragments, messages that are too large, nonsense in the place of an upgrade.
  */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -432,6 +435,76 @@ Test(janus_ws, hung_up) {
     refused(NULL);
 }
 
+static int listen_on_tcp(int *ret_port) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(a);
+    int tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(bind(tcp, (struct sockaddr *)&a, sizeof(a)), 0);
+    cr_assert_eq(listen(tcp, 1), 0);
+    cr_assert_eq(getsockname(tcp, (struct sockaddr *)&a, &size), 0);
+    *ret_port = ntohs(a.sin_port);
+    return tcp;
+}
+
+/* Where the program wanted to go is where it goes: the secret is not for another's ears. */
+Test(janus_ws, redirections_are_not_followed) {
+    const char *addresses[] = {address};
+    char answer[128];
+    int port;
+    if (!begin(NULL))
+        return;
+    vouch_janus_free(janus); /* again, on TCP */
+    close(listener);
+    listener = listen_on_tcp(&port);
+    snprintf(address, sizeof(address), "ws://127.0.0.1:%d/", port);
+    opening = (struct janus_outcome){0};
+    cr_assert_eq(vouch_janus_connect_async(addresses, 1, NULL, on_open, NULL, &janus, NULL), 0);
+    int elsewhere = listen_on_tcp(&port);
+    take_request();
+    int n = snprintf(answer, sizeof(answer),
+                     "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%d/\r\n"
+                     "Content-Length: 0\r\n\r\n",
+                     port);
+    put(answer, (size_t)n);
+    while (opening.callbacks == 0) {
+        struct pollfd p = {.fd = elsewhere, .events = POLLIN};
+        (void)vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(10)));
+        cr_assert_eq(poll(&p, 1, 0), 0, "it went there");
+    }
+    cr_assert_eq(opening.result, -ECONNREFUSED, "%d", opening.result);
+    close(elsewhere);
+    end();
+}
+
+/* A proxy of the environment is for the web; libwebsockets would ask it for local sockets too. */
+Test(janus_ws, proxies_are_not_asked) {
+    if (!janus_ws_ops)
+        return;
+    cr_assert_eq(setenv("http_proxy", "127.0.0.1:1", 1), 0);
+    if (!begin(NULL))
+        return;
+    upgrade();
+    cr_assert_eq(opening.result, 0, "%s", opening.text);
+    cr_assert_eq(strncmp(request, "GET /the/path HTTP/1.1\r\n", 24), 0);
+    end();
+    unsetenv("http_proxy");
+}
+
+/* A path that a socket cannot have is none of another socket's. */
+Test(janus_ws, a_path_that_is_too_long) {
+    struct vouch_janus *none;
+    struct vouch_error error;
+    char text[200] = "ws+unix:///";
+    if (!janus_ws_ops)
+        return;
+    const char *addresses[] = {text};
+    size_t room = sizeof(((struct sockaddr_un *)0)->sun_path), head = strlen("ws+unix://");
+    memset(text + head + 1, 'a', room - 1);
+    cr_assert_eq(vouch_janus_connect(addresses, 1, NULL, &none, &error), VOUCH_E_PATH_TOO_LONG);
+    text[head + room - 1] = '\0';
+    cr_assert_eq(vouch_janus_connect(addresses, 1, NULL, &none, &error), -ECONNREFUSED);
+}
+
 /* What it does to the process: SIGPIPE is as it was. */
 Test(janus_ws, the_process_is_left_alone) {
     struct sigaction action;
@@ -459,6 +532,18 @@ Test(janus_ws, nobody_there) {
 Test(janus_ws, a_server_that_is_mute) {
     const struct vouch_janus_options options = {VOUCH_OPTIONS(options),
                                                 .connect_timeout = VOUCH_MILLISECONDS(50)};
+    if (!begin(&options))
+        return;
+    while (opening.callbacks == 0)
+        (void)vouch_janus_wait(janus, vouch_deadline_in(JANUS_PATIENCE));
+    cr_assert_eq(opening.result, -ETIMEDOUT);
+    end();
+}
+
+/* libwebsockets would give up after 5 s. */
+Test(janus_ws, a_server_that_is_mute_for_as_long_as_the_program_waits) {
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options),
+                                                .connect_timeout = VOUCH_SECONDS(7)};
     if (!begin(&options))
         return;
     while (opening.callbacks == 0)

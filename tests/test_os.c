@@ -208,6 +208,36 @@ Test(os, raising_never_blocks_and_keeps_errno) {
     support_baseline_end();
 }
 
+Test(os, one_descriptor_for_several) {
+    int pair[2], gather = os_gather();
+    struct os_wake wake = OS_WAKE_NONE;
+    if (gather == -ENOTSUP)
+        return; /* as the header says */
+    support_baseline_begin();
+    cr_assert_geq(gather, 0);
+    cr_assert(has_cloexec(gather));
+    cr_assert_eq(os_wake_init(&wake), 0);
+    cr_assert_eq(os_socketpair_stream(pair), 0);
+    cr_assert_eq(os_gather_set(gather, wake.read_fd, POLLIN), 0);
+    cr_assert_eq(os_gather_set(gather, pair[0], POLLIN), 0);
+    cr_assert_not(is_readable(gather));
+    os_wake_raise(&wake);
+    cr_assert(is_readable(gather));
+    os_wake_clear(&wake);
+    cr_assert_not(is_readable(gather));
+    cr_assert_eq(os_gather_set(gather, pair[0], POLLIN | POLLOUT), 0);
+    cr_assert(is_readable(gather));
+    os_gather_remove(gather, pair[0]);
+    os_gather_remove(gather, pair[0]);
+    cr_assert_not(is_readable(gather));
+    close(pair[0]);
+    cr_assert_eq(os_gather_set(gather, pair[0], POLLIN), -EBADF);
+    close(pair[1]);
+    os_wake_deinit(&wake);
+    support_baseline_end();
+    close(gather);
+}
+
 /* With a packet something comes, with the end nothing; and not one byte more than that has room. */
 Test(os, packets_are_told_from_the_end) {
     support_baseline_begin();

@@ -168,14 +168,14 @@ struct vouch_janus_options {
      * session-timeout, which vouch_janus_info tells (60 s if nobody changed it). */
     int64_t keepalive_interval;
     /* When nothing at all has come for so long after a keep-alive was sent, the connection has
-     * ended
-     * (-ETIMEDOUT), ns; 0: VOUCH_JANUS_ANSWER_DEFAULT; VOUCH_FOREVER: it never does. */
+     * ended (-ETIMEDOUT), ns; 0: VOUCH_JANUS_ANSWER_DEFAULT; VOUCH_FOREVER: it never does. */
     int64_t answer_timeout;
 
-    unsigned max_calls;  /* 0: VOUCH_JANUS_CALLS_DEFAULT; at most VOUCH_JANUS_CALLS_BOUND */
-    size_t max_message;  /* sent or taken, bytes (a UNIX socket has a
-                            buffer of that size to read into); 0: VOUCH_JANUS_MESSAGE_DEFAULT; at
-                            most  VOUCH_JANUS_MESSAGE_BOUND */
+    unsigned max_calls;  /* 0: VOUCH_JANUS_CALLS_DEFAULT; at most VOUCH_JANUS_CALLS_BOUND. The
+                            library's keep-alives don't count */
+    size_t max_message;  /* sent or taken, bytes (a UNIX socket has a buffer of that size to read
+                            into); 0: VOUCH_JANUS_MESSAGE_DEFAULT; at most VOUCH_JANUS_MESSAGE_BOUND
+                          */
     unsigned max_events; /* 0: VOUCH_JANUS_EVENTS_DEFAULT; at most VOUCH_JANUS_EVENTS_BOUND. Later
                             ones are dropped and counted */
     size_t event_bytes;  /* of all that wait; 0: VOUCH_JANUS_EVENT_BYTES_DEFAULT */
@@ -199,9 +199,11 @@ struct vouch_janus_options {
  *
  *     file://PATH                    UNIX socket of packets (SOCK_SEQPACKET, the gateway's default)
  *     file://PATH?type=SOCK_DGRAM    UNIX socket of datagrams; also ?type=SOCK_SEQPACKET
- *     ws://HOST[:PORT][/PATH]        WebSocket; port 80 if none is said (the gateway's is 8188).
- * HOST is a name, an IPv4 address or an IPv6 one in brackets. Looking a name up may wait
+ *     ws://HOST[:PORT][/PATH]        WebSocket; port 80 if none is said (the gateway's is 8188)
  *     ws+unix://SOCKET[:/PATH]       WebSocket over a UNIX socket
+ *
+ * HOST is a name, an IPv4 address or an IPv6 one in brackets; looking a name up may wait. Neither
+ * $http_proxy nor a redirection is followed.
  *
  * 0, -EINVAL (an address that cannot be read, or an option out of range), -ENOTSUP (WebSocket,
  * built without libwebsockets), else the failure of the last address: the message names it.
@@ -283,7 +285,7 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_janus_create(struct vouch_janus *janus,
                                                   struct vouch_janus_session **ret_session,
                                                   struct vouch_error *ret_error);
 /* Takes a session over that another connection had, while the gateway keeps it
- * (reclaim_session_timeout). */
+ * (reclaim_session_timeout). -EEXIST: this connection has it. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_janus_claim(struct vouch_janus *janus, uint64_t session_id,
                                                  const struct vouch_janus_listener *listener,
                                                  const struct vouch_call_options *options,
@@ -298,8 +300,9 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_janus_attach(struct vouch_janus_session *se
 VOUCH_API VOUCH_MUST_CHECK int vouch_janus_keepalive(struct vouch_janus_session *session,
                                                      const struct vouch_call_options *options,
                                                      struct vouch_error *ret_error);
-/* The session and its handles are gone after it, whatever it returns but -EINVAL, -EBUSY, -EMSGSIZE
- * and -ENOMEM; the objects are still to be freed. */
+/* The session and its handles are gone after it, whatever it returns once it has begun: not if it
+ * was refused at once (-EINVAL, -EBUSY, -EMSGSIZE, -ENOMEM, -EDEADLK, -ECHILD, and -ETIMEDOUT of a
+ * deadline that had passed already). The objects are still to be freed. */
 VOUCH_API int vouch_janus_destroy(struct vouch_janus_session *session,
                                   const struct vouch_call_options *options,
                                   struct vouch_error *ret_error);
@@ -423,7 +426,8 @@ VOUCH_API int vouch_janus_wait(struct vouch_janus *janus, int64_t deadline);
  * is none to wait for (between attempts to connect, after the end), and may be another after each
  * process until the connection is made; then it stays. process runs callbacks and returns how many,
  * or how the connection has ended, when nothing is left to be reported. Other threads may make
- * calls that wait; their asynchronous ones are sent at once, as far as the socket takes them. */
+ * calls beside the loop: what they read or begin that concerns it makes the descriptor readable.
+ * (Not where the system has no epoll: there let the loop wait for a second at most.) */
 VOUCH_API int vouch_janus_get_fd(struct vouch_janus *janus);
 VOUCH_API short vouch_janus_get_events(struct vouch_janus *janus);
 VOUCH_API int64_t vouch_janus_get_timeout(struct vouch_janus *janus);
