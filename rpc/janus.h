@@ -82,6 +82,7 @@ struct janus_call {
     struct vouch_janus_session *session; /* referenced; of create and claim, the new one */
     struct vouch_janus_handle *handle;   /* referenced; of attach, the new one */
     uint64_t claimed;                    /* claim: the id that is asked for */
+    bool counted;                        /* its message, in answer_bytes */
     bool own;                            /* a keep-alive of the library's */
     vouch_janus_callback callback;       /* NULL: a thread waits, or `own` */
     void *context;
@@ -135,6 +136,7 @@ struct vouch_janus {
     struct janus_due *due, **due_end;
     struct janus_due opened, ended;
     size_t event_bytes;
+    size_t answer_bytes; /* of calls that wait for their callback */
     pthread_t deliverer;
 
     /* For a foreign loop, where the system has it: one descriptor for the link's and for a wake-up

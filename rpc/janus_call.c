@@ -171,6 +171,8 @@ void janus_call_free(struct vouch_janus *janus, struct janus_call *call) {
     struct vouch_janus_session *session = call->session;
     janus->in_flight--;
     janus->own_calls -= call->own;
+    if (call->counted)
+        janus->answer_bytes -= call->message->cost;
     janus_message_free(call->message);
     janus_handle_unref(call->handle);
     janus_session_unref(session);
@@ -202,9 +204,26 @@ static void spread(struct janus_call *call) {
     }
 }
 
+/* How large an answer is, and when it comes, is the gateway's choice; when its callback runs is the
+ * program's. The first is taken whatever its size. */
+static bool has_room_for(const struct vouch_janus *janus, const struct janus_message *message) {
+    return janus->answer_bytes == 0 ||
+           (janus->answer_bytes < janus->options.event_bytes &&
+            message->cost <= janus->options.event_bytes - janus->answer_bytes);
+}
+
 void janus_complete(struct vouch_janus *janus, struct janus_call *call, int result,
                     struct janus_message *message, const char *text) {
     take_out(janus, call);
+    if (call->callback && message && !has_room_for(janus, message)) {
+        janus_message_free(message);
+        message = NULL;
+        result = -ENOBUFS;
+        text = "the answers that wait for their callbacks are over event_bytes already";
+    }
+    call->counted = call->callback && message;
+    if (call->counted)
+        janus->answer_bytes += message->cost;
     call->done = true;
     call->result = result;
     call->message = message;

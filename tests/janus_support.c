@@ -60,7 +60,7 @@ cJSON *janus_gateway_read(struct janus_gateway *gateway) {
     cr_assert_not_null(text);
     ssize_t size = recv(gateway->fd, text, room - 1, 0);
     cr_assert_geq(size, 0);
-    text[size] = '\0';
+    text[size > 0 ? size : 0] = '\0';
     cJSON *tree = size > 0 ? json_tree(text) : NULL;
     free(text);
     return tree;

@@ -339,6 +339,35 @@ Test(janus_dispatch, as_many_bytes_of_events_as_the_limit) {
     end();
 }
 
+Test(janus_dispatch, as_many_bytes_of_answers_as_the_limit) {
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .event_bytes = 20000};
+    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
+    struct janus_outcome outcomes[10] = {{0}};
+    char text[512] = "{'janus':'pong','transaction':'%','a':[0";
+    int refused = 0;
+    begin(&options);
+    for (int i = 0; i < 100; i++) /* 64 bytes and more each as a tree */
+        strcat(text, ",0");
+    strcat(text, "]}");
+    for (int round = 0; round < 2; round++) { /* what has been told takes no room any more */
+        for (int i = 0; i < 10; i++) {
+            outcomes[i] = (struct janus_outcome){0};
+            cr_assert_eq(vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback,
+                                                &outcomes[i], NULL),
+                         0);
+            janus_gateway_expect(&gateway, "ping", text, NULL);
+        }
+        refused = 0;
+        for (int i = 0; i < 10; i++) { /* all have come before the first is told */
+            janus_wait_for(janus, &outcomes[i].callbacks, 1);
+            cr_assert(outcomes[i].result == 0 || outcomes[i].result == -ENOBUFS);
+            refused += outcomes[i].result == -ENOBUFS;
+        }
+        cr_assert(refused > 6 && refused < 10, "%d", refused);
+    }
+    end();
+}
+
 /* Answers to nothing, without anybody who listens. */
 Test(janus_dispatch, a_flood_of_answers) {
     begin(NULL);

@@ -7,7 +7,8 @@
  * A target that begins with "alias/" leads to the method "echo", one that begins with "try/" does
  * if there is no such method, one that begins with "or/" to what is behind that; the target
  * "nonsense" can't be understood, "refuse" is refused with the body as the text, "mistake" with a
- * number that is none, "fatal" ends the connection. Bodies have no '\n', and tabs in them become blanks. All other lines are skipped.
+ * number that is none, "fatal" ends the connection. Bodies have no '\n', and tabs in them become
+ * blanks. All other lines are skipped.
  */
 #ifndef TESTS_TOY_DIALECT_H
 #define TESTS_TOY_DIALECT_H

@@ -178,7 +178,9 @@ struct vouch_janus_options {
                           */
     unsigned max_events; /* 0: VOUCH_JANUS_EVENTS_DEFAULT; at most VOUCH_JANUS_EVENTS_BOUND. Later
                             ones are dropped and counted */
-    size_t event_bytes;  /* of all that wait; 0: VOUCH_JANUS_EVENT_BYTES_DEFAULT */
+    size_t event_bytes;  /* of all that wait; 0: VOUCH_JANUS_EVENT_BYTES_DEFAULT. The answers of
+                            asynchronous calls that wait for their callbacks may have as much
+                            again; calls answered beyond it end with -ENOBUFS */
     size_t output_max;   /* bytes waiting to be sent at which asynchronous calls answer -EAGAIN; 0:
                             VOUCH_JANUS_OUTPUT_DEFAULT */
 
