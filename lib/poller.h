@@ -27,7 +27,8 @@ struct poller_event {
 
 int poller_new(const struct vouch_allocator *allocator,
                struct poller **ret_poller) VOUCH_MUST_CHECK;
-void poller_free(struct poller *poller); /* NULL is ignored; nobody may be waiting */
+void poller_free(struct poller *poller); /* NULL is ignored; nobody may be waiting, but where it is
+                                            that of a forked child's parent */
 
 /* `data` must not be NULL and be aligned like an int (-EINVAL). `events` may be 0: registered but
  * silent (hang-ups too). poller_arm wants a registered descriptor (-ENOENT), so that whoever arms

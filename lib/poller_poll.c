@@ -40,6 +40,7 @@ struct slot {
 
 struct poller {
     const struct vouch_allocator *allocator;
+    uint64_t epoch; /* of the process that made it */
     pthread_mutex_t lock;
     pthread_cond_t ready; /* for followers */
     struct os_wake wake;  /* gets the leader out of poll */
@@ -112,6 +113,7 @@ int poller_new(const struct vouch_allocator *allocator, struct poller **ret_poll
     if (!poller)
         return -ENOMEM;
     poller->allocator = allocator;
+    poller->epoch = os_process_epoch();
     poller->wake = OS_WAKE_NONE;
     poller->first = poller->last = -1;
     poller->alarm = VOUCH_FOREVER;
@@ -131,10 +133,14 @@ int poller_new(const struct vouch_allocator *allocator, struct poller **ret_poll
     return 0;
 }
 
+/* In a forked child threads that are not there may wait for the condition, and have half of a
+ * change made: only the copies of the descriptors are let go of. */
 void poller_free(struct poller *poller) {
     if (!poller)
         return;
     os_wake_deinit(&poller->wake);
+    if (poller->epoch != os_process_epoch())
+        return;
     free_arrays(poller);
     pthread_cond_destroy(&poller->ready);
     pthread_mutex_destroy(&poller->lock);

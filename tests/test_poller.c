@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include "tests/harness.h"
+#include "tests/peers.h"
 #include "tests/support.h"
 
 enum { THREADS = 8, PAIRS = 100, ROUNDS = 100, MANY = 400, WAKES = 2000 };
@@ -598,5 +600,42 @@ Test(poller, alarm_set_while_others_wait) {
     cr_assert_eq(poller_set_alarm(poller, vouch_deadline_in(VOUCH_MILLISECONDS(5))), 0);
     cr_assert_eq(pthread_join(thread, &result), 0);
     cr_assert_eq(result, poller);
+    close_poller(poller);
+}
+
+/* ---- fork ---- */
+
+static int child_frees(void *context) {
+    poller_free(context);
+    return 0;
+}
+
+static atomic_uint woken;
+
+static void *wait_to_be_woken(void *argument) {
+    void *result = wait_for_event(argument);
+
+    atomic_fetch_add(&woken, 1);
+    return result;
+}
+
+/* Whoever waits here does not in the child, which must not wait for them to be done. */
+Test(poller, a_forked_child_frees_it_while_others_wait) {
+    struct poller *poller = open_poller();
+    pthread_t threads[3];
+    void *result;
+
+    for (size_t i = 0; i < 3; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, wait_to_be_woken, poller), 0);
+    for (int i = 0; i < 30; i++)
+        cr_assert_eq(peers_run(child_frees, poller), 0);
+    while (atomic_load(&woken) < 3) { /* wake-ups may merge */
+        poller_wake(poller);
+        sched_yield();
+    }
+    for (size_t i = 0; i < 3; i++) {
+        cr_assert_eq(pthread_join(threads[i], &result), 0);
+        cr_assert_eq(result, poller);
+    }
     close_poller(poller);
 }
