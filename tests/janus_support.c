@@ -54,6 +54,18 @@ void janus_gateway_close(struct janus_gateway *gateway) {
     close(gateway->listener);
 }
 
+void janus_gateway_begin(struct janus_gateway *gateway) {
+    support_baseline_begin();
+    json_memory_begin();
+    janus_gateway_open(gateway);
+}
+
+void janus_gateway_end(struct janus_gateway *gateway) {
+    janus_gateway_close(gateway);
+    json_memory_end();
+    support_baseline_end();
+}
+
 cJSON *janus_gateway_read(struct janus_gateway *gateway) {
     const size_t room = 1 << 20;
     char *text = malloc(room);

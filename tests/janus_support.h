@@ -32,6 +32,10 @@ void janus_gateway_open(struct janus_gateway *gateway);
 void janus_gateway_accept(struct janus_gateway *gateway);
 void janus_gateway_hang_up(struct janus_gateway *gateway);
 void janus_gateway_close(struct janus_gateway *gateway);
+/* Opening and closing with what a test checks around them: descriptors, threads, memory of trees.
+ */
+void janus_gateway_begin(struct janus_gateway *gateway);
+void janus_gateway_end(struct janus_gateway *gateway);
 /* The next request; the caller's. NULL at the client's end. */
 cJSON *janus_gateway_read(struct janus_gateway *gateway);
 /* Sends a text; each '%' in it becomes the transaction, and `'` a double quote. */

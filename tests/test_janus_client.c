@@ -14,15 +14,11 @@
 static struct janus_gateway gateway;
 
 static void begin(void) {
-    support_baseline_begin();
-    json_memory_begin();
-    janus_gateway_open(&gateway);
+    janus_gateway_begin(&gateway);
 }
 
 static void end(void) {
-    janus_gateway_close(&gateway);
-    json_memory_end();
-    support_baseline_end();
+    janus_gateway_end(&gateway);
 }
 
 /* ---- addresses ---- */

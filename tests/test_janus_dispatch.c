@@ -78,9 +78,7 @@ static void begin(const struct vouch_janus_options *set) {
     memset(&of_session, 0, sizeof(of_session));
     memset(&of_handle, 0, sizeof(of_handle));
     ends = 0;
-    support_baseline_begin();
-    json_memory_begin();
-    janus_gateway_open(&gateway);
+    janus_gateway_begin(&gateway);
     janus = janus_gateway_client(&gateway, &options);
     start(&outcome, VOUCH_JANUS_DO_CREATE);
     janus_gateway_expect(&gateway, "create",

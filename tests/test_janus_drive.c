@@ -16,9 +16,7 @@ static struct janus_gateway gateway;
 static struct vouch_janus *janus;
 
 static void begin(bool answering, const struct vouch_janus_options *options) {
-    support_baseline_begin();
-    json_memory_begin();
-    janus_gateway_open(&gateway);
+    janus_gateway_begin(&gateway);
     if (answering)
         janus_gateway_answer(&gateway);
     janus = janus_gateway_client(&gateway, options);
@@ -26,9 +24,7 @@ static void begin(bool answering, const struct vouch_janus_options *options) {
 
 static void end(void) {
     vouch_janus_free(janus);
-    janus_gateway_close(&gateway);
-    json_memory_end();
-    support_baseline_end();
+    janus_gateway_end(&gateway);
 }
 
 /* ---- threads ---- */

@@ -25,9 +25,7 @@ static void begin_with(const struct vouch_janus_options *set) {
     options.on_end = on_end;
     ends = 0;
     memset(&seen, 0, sizeof(seen));
-    support_baseline_begin();
-    json_memory_begin();
-    janus_gateway_open(&gateway);
+    janus_gateway_begin(&gateway);
     janus = janus_gateway_client(&gateway, &options);
 }
 
@@ -38,9 +36,7 @@ static void begin(int64_t interval, int64_t answer_timeout) {
 
 static void end(void) {
     vouch_janus_free(janus);
-    janus_gateway_close(&gateway);
-    json_memory_end();
-    support_baseline_end();
+    janus_gateway_end(&gateway);
 }
 
 static struct vouch_janus_session *make(int64_t interval, const char *answer) {

@@ -13,17 +13,13 @@ static struct vouch_janus *janus;
 static const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
 
 static void begin(const struct vouch_janus_options *options) {
-    support_baseline_begin();
-    json_memory_begin();
-    janus_gateway_open(&gateway);
+    janus_gateway_begin(&gateway);
     janus = janus_gateway_client(&gateway, options);
 }
 
 static void end(void) {
     vouch_janus_free(janus);
-    janus_gateway_close(&gateway);
-    json_memory_end();
-    support_baseline_end();
+    janus_gateway_end(&gateway);
 }
 
 static int call(struct janus_outcome *outcome, const struct vouch_call_options *options,

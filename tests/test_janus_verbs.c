@@ -12,9 +12,7 @@ static struct vouch_janus_session *session;
 static struct vouch_janus_handle *handle;
 
 static void begin(void) {
-    support_baseline_begin();
-    json_memory_begin();
-    janus_gateway_open(&gateway);
+    janus_gateway_begin(&gateway);
     janus_gateway_answer(&gateway);
     janus = janus_gateway_client(&gateway, NULL);
     cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, NULL), 0);
@@ -25,9 +23,7 @@ static void end(void) {
     vouch_janus_handle_free(handle);
     vouch_janus_session_free(session);
     vouch_janus_free(janus);
-    janus_gateway_close(&gateway);
-    json_memory_end();
-    support_baseline_end();
+    janus_gateway_end(&gateway);
 }
 
 Test(janus_verbs, each) {
