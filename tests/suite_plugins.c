@@ -355,8 +355,9 @@ Test(plugins, that_have_answered_were_heard) {
     vouch_server_free(server);
 }
 
-Test(plugins, that_ignore_everything_but_sigkill) {
-    struct vouch_plugin_options options = plugin_options("stubborn", NULL, &told);
+/* A plugin that does so when it is asked to stop. */
+static void check_killed(const char *how) {
+    struct vouch_plugin_options options = plugin_options(how, NULL, &told);
     options.stop_timeout = options.term_timeout = VOUCH_MILLISECONDS(50);
     struct vouch_plugin *plugin = start_with(&options);
     cr_assert_eq(vouch_plugin_stop(plugin), 1, "a signal was needed");
@@ -365,8 +366,9 @@ Test(plugins, that_ignore_everything_but_sigkill) {
     vouch_plugin_free(plugin);
 }
 
-Test(plugins, that_take_too_long_are_terminated) {
-    struct vouch_plugin_options options = plugin_options("serve", NULL, &told);
+/* One that is at work meanwhile; returns what the call has come to. */
+static int check_terminated(const char *how) {
+    struct vouch_plugin_options options = plugin_options(how, NULL, &told);
     options.stop_timeout = VOUCH_MILLISECONDS(50);
     struct vouch_plugin *plugin = start_with(&options);
     struct rpc_outcome outcome;
@@ -375,32 +377,25 @@ Test(plugins, that_take_too_long_are_terminated) {
     cr_assert_eq(vouch_plugin_stop(plugin), 1);
     cr_assert_eq(plugin_log_event(&told, 1).signal, SIGTERM);
     cr_assert_geq(vouch_client_process(client_of(plugin)), 1);
-    cr_assert_eq(outcome.result, -ECONNRESET);
     vouch_plugin_free(plugin);
+    return outcome.result;
+}
+
+Test(plugins, that_ignore_everything_but_sigkill) {
+    check_killed("stubborn");
+}
+
+Test(plugins, that_take_too_long_are_terminated) {
+    cr_assert_eq(check_terminated("serve"), -ECONNRESET);
 }
 
 /* A signal to its group does not find it. */
 Test(plugins, that_leave_their_group_are_killed) {
-    struct vouch_plugin_options options = plugin_options("evade", NULL, &told);
-    options.stop_timeout = options.term_timeout = VOUCH_MILLISECONDS(50);
-    struct vouch_plugin *plugin = start_with(&options);
-    cr_assert_eq(vouch_plugin_stop(plugin), 1, "a signal was needed");
-    cr_assert_eq(plugin_log_event(&told, 1).signal, SIGKILL);
-    cr_assert(plugin_log_event(&told, 1).asked);
-    vouch_plugin_free(plugin);
+    check_killed("evade");
 }
 
 Test(plugins, that_leave_their_group_are_terminated) {
-    struct vouch_plugin_options options = plugin_options("leave-group", NULL, &told);
-    options.stop_timeout = VOUCH_MILLISECONDS(50);
-    struct vouch_plugin *plugin = start_with(&options);
-    struct rpc_outcome outcome;
-    rpc_call_async(client_of(plugin), "work", "60000", NULL, &outcome, NULL);
-    rpc_check_call(client_of(plugin), "echo", "", 0, NULL);
-    cr_assert_eq(vouch_plugin_stop(plugin), 1);
-    cr_assert_eq(plugin_log_event(&told, 1).signal, SIGTERM);
-    cr_assert_geq(vouch_client_process(client_of(plugin)), 1);
-    vouch_plugin_free(plugin);
+    (void)check_terminated("leave-group");
 }
 
 Test(plugins, are_stopped_while_they_start) {
