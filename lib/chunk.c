@@ -348,9 +348,9 @@ static void decoder_take(struct vouch_chunk_decoder *decoder, const struct chunk
  * own, so that who keeps it does not keep the rest. For want of memory it stays. */
 static void decoder_shrink(const struct vouch_chunk_decoder *decoder, struct vouch_chunk *chunk) {
     struct vouch_buffer *own;
-    if (chunk->size > CHUNK_PACKET_SMALL || vouch_pool_get(decoder->pool, 0, chunk->size, &own) < 0)
+    if (chunk->size > CHUNK_PACKET_SMALL ||
+        pool_copy(decoder->pool, chunk->data, chunk->size, &own) < 0)
         return;
-    memcpy(own->data, chunk->data, chunk->size);
     vouch_buffer_unref(chunk->buffer);
     chunk->data = own->data;
     chunk->buffer = own;

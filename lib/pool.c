@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <string.h>
 
 #define POOL_CLASSES 29            /* 512, 768, 1024, 1536, … 8 MiB */
 #define POOL_UNPOOLED POOL_CLASSES /* the pseudo class */
@@ -242,6 +243,17 @@ void vouch_buffer_unref(struct vouch_buffer *buffer) {
 bool pool_buffer_is_shared(const struct vouch_buffer *buffer) {
     const struct pool_buffer *block = (const struct pool_buffer *)(const void *)buffer;
     return atomic_load_explicit(&block->references, memory_order_acquire) > 1;
+}
+
+int pool_copy(struct vouch_pool *pool, const void *data, size_t size,
+              struct vouch_buffer **ret_buffer) {
+    int r = vouch_pool_get(pool, 0, size, ret_buffer);
+    if (r < 0)
+        return r;
+    if (size > 0)
+        memcpy((*ret_buffer)->data, data, size);
+    (*ret_buffer)->size = size;
+    return 0;
 }
 
 size_t vouch_buffer_headroom(const struct vouch_buffer *buffer) {

@@ -30,6 +30,10 @@ static inline struct pool_buffer *pool_buffer_of(struct vouch_buffer *buffer) {
  */
 bool pool_buffer_is_shared(const struct vouch_buffer *buffer);
 
+/* A buffer with a copy of these bytes. 0, or as vouch_pool_get. */
+int pool_copy(struct vouch_pool *pool, const void *data, size_t size,
+              struct vouch_buffer **ret_buffer) VOUCH_MUST_CHECK;
+
 const struct vouch_allocator *
 pool_allocator(const struct vouch_pool *pool); /* may be NULL: malloc */
 

@@ -136,12 +136,9 @@ static int keep_notice(struct vouch_client *client, const struct session_event *
     *ret_notice = (struct vouch_reply){e->data, e->data_size, event->buffer};
     if (e->data_size >= event->buffer->capacity / 2)
         return 0;
-    int r = vouch_pool_get(client->pool, 0, e->data_size, &own);
+    int r = pool_copy(client->pool, e->data, e->data_size, &own);
     if (r < 0)
         return r;
-    if (e->data_size > 0)
-        memcpy(own->data, e->data, e->data_size);
-    own->size = e->data_size;
     vouch_buffer_unref(event->buffer);
     *ret_notice = (struct vouch_reply){own->data, own->size, own};
     return 0;
@@ -331,10 +328,8 @@ static int get_ready(struct vouch_client *client, struct client_call *call,
 static int own_request(struct vouch_client *client, struct request *request) {
     struct vouch_buffer *whole;
     client_unlock(client);
-    int r = session_buffer(client->pool, request->lent.iov_len, &whole);
+    int r = session_copy(client->pool, request->lent.iov_base, request->lent.iov_len, &whole);
     if (r == 0) {
-        memcpy(whole->data, request->lent.iov_base, request->lent.iov_len);
-        whole->size = request->lent.iov_len;
         vouch_buffer_unref(request->buffer);
         *request = (struct request){.buffer = whole};
     }
@@ -508,13 +503,8 @@ static int copy_request(struct vouch_client *client, const void *data, size_t si
     int r = check_request(client, data, size, error);
     if (r < 0)
         return r;
-    r = session_buffer(client->pool, size, ret_body);
-    if (r < 0)
-        return error_set(error, r, "no memory for a request of %zu bytes", size);
-    if (size > 0)
-        memcpy((*ret_body)->data, data, size);
-    (*ret_body)->size = size;
-    return 0;
+    r = session_copy(client->pool, data, size, ret_body);
+    return r < 0 ? error_set(error, r, "no memory for a request of %zu bytes", size) : 0;
 }
 
 static int lend_request(struct vouch_client *client, const void *data, size_t size,

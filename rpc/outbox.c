@@ -2,7 +2,6 @@
 #include "rpc/outbox.h"
 
 #include <errno.h>
-#include <string.h>
 
 void outbox_push(struct outbox *o, struct vouch_buffer *chunk) {
     struct pool_buffer *buffer = pool_buffer_of(chunk);
@@ -59,11 +58,9 @@ int outbox_keep_lent(struct outbox *o, struct vouch_pool *pool) {
     if (!before)
         return 0;
     size_t sent = lent_sent(o), left = o->lent_size - sent;
-    int r = vouch_pool_get(pool, 0, left, &copy);
+    int r = pool_copy(pool, o->lent + sent, left, &copy);
     if (r < 0)
         return r;
-    memcpy(copy->data, o->lent + sent, left);
-    copy->size = left;
     struct pool_buffer *after = pool_buffer_of(copy);
     after->next = before->next;
     before->next = after;

@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "lib/clock.h"
 #include "lib/cond.h"
@@ -173,11 +172,10 @@ struct answer {
 /* A lent body that can't be sent at once is copied. */
 static int own_body(struct vouch_call *call, struct answer *answer) {
     struct vouch_buffer *whole;
-    int r = vouch_call_get_buffer(call, answer->lent->iov_len, &whole);
+    int r = session_copy(call->conn->server->pool, answer->lent->iov_base, answer->lent->iov_len,
+                         &whole);
     if (r < 0)
         return r;
-    memcpy(whole->data, answer->lent->iov_base, answer->lent->iov_len);
-    whole->size = answer->lent->iov_len;
     vouch_buffer_unref(answer->buffer);
     answer->buffer = whole;
     answer->lent = NULL;
@@ -293,15 +291,12 @@ int vouch_call_reply(struct vouch_call *call, const void *data, size_t size) {
     if (size > call->conn->server->limits.max_send)
         return refuse_size(call, size);
     bool lent = size >= LINK_LEND_MIN;
-    if (vouch_call_get_buffer(call, lent ? 0 : size, &reply) < 0)
+    if (session_copy(call->conn->server->pool, data, lent ? 0 : size, &reply) < 0)
         return answer_without_memory(call);
     if (lent) {
         struct iovec body = {(void *)(uintptr_t)data, size};
         return give_answer(call, (struct answer){.buffer = reply, .lent = &body});
     }
-    if (size > 0)
-        memcpy(reply->data, data, size);
-    reply->size = size;
     return vouch_call_reply_buffer(call, reply);
 }
 

@@ -4,7 +4,6 @@
  * held by references while they are told, so that no lock but their own is.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "lib/mem.h"
 #include "rpc/server.h"
@@ -64,12 +63,9 @@ static int find_audience(struct vouch_server *server, uint64_t connection,
 static int tell(struct server_conn *conn, const void *data, size_t size) {
     struct link *link = &conn->link;
     struct vouch_buffer *body;
-    int r = session_buffer(conn->server->pool, size, &body);
+    int r = session_copy(conn->server->pool, data, size, &body);
     if (r < 0)
         return r;
-    if (size > 0)
-        memcpy(body->data, data, size);
-    body->size = size;
     pthread_mutex_lock(&link->lock);
     if (conn->open && session_failure(&link->session) == 0) {
         r = session_notify(&link->session, body);

@@ -113,6 +113,17 @@ int session_buffer(struct vouch_pool *pool, size_t size, struct vouch_buffer **r
     return vouch_pool_get(pool, ENVELOPE_HEADROOM, size + ENVELOPE_TAILROOM, ret_buffer);
 }
 
+int session_copy(struct vouch_pool *pool, const void *data, size_t size,
+                 struct vouch_buffer **ret_buffer) {
+    int r = session_buffer(pool, size, ret_buffer);
+    if (r < 0)
+        return r;
+    if (size > 0)
+        memcpy((*ret_buffer)->data, data, size);
+    (*ret_buffer)->size = size;
+    return 0;
+}
+
 void session_push(struct session *s, struct vouch_buffer *chunk) {
     outbox_push(&s->out, chunk);
     if (!session_wants_input(s))

@@ -195,6 +195,10 @@ bool session_wants_input(const struct session *session);
 int session_buffer(struct vouch_pool *pool, size_t size,
                    struct vouch_buffer **ret_buffer) VOUCH_MUST_CHECK;
 
+/* The same with a copy of these bytes in it. */
+int session_copy(struct vouch_pool *pool, const void *data, size_t size,
+                 struct vouch_buffer **ret_buffer) VOUCH_MUST_CHECK;
+
 /* Makes a call: takes `body` (made by session_buffer) over, whatever it returns. 0; -EMSGSIZE,
  * -EBUSY (too many in flight), -EAGAIN (too much waits to be sent), -EINVAL (method), -ENOMEM, the
  * failure. The size of the message that did not fit is in `ret_size` (may be NULL). */

@@ -63,6 +63,23 @@ Test(pool, buffers_have_the_room_that_was_asked_for) {
     support_baseline_end();
 }
 
+Test(pool, a_copy_has_the_bytes_and_is_its_own) {
+    support_baseline_begin();
+    struct vouch_pool *pool = new_pool(NULL);
+    char bytes[] = "bytes";
+    struct vouch_buffer *copy;
+    cr_assert_eq(pool_copy(pool, bytes, 5, &copy), 0);
+    bytes[0] = 'x';
+    cr_assert_eq(copy->size, 5);
+    cr_assert_arr_eq(copy->data, "bytes", 5);
+    vouch_buffer_unref(copy);
+    cr_assert_eq(pool_copy(pool, NULL, 0, &copy), 0);
+    cr_assert_eq(copy->size, 0);
+    vouch_buffer_unref(copy);
+    vouch_pool_unref(pool);
+    support_baseline_end();
+}
+
 Test(pool, rounding_up_costs_at_most_a_third) {
     support_baseline_begin();
     struct vouch_pool *pool = new_pool(NULL);
