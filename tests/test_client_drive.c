@@ -169,27 +169,27 @@ static void *call_from_another_thread(void *context) {
     return NULL;
 }
 
-/* The loop waits for a long time already when another thread makes a call with a deadline. */
+/* The loop waits for a long time already when another thread makes a call with a deadline. Nobody
+ * answers: a server could refuse the call as too late on a busy machine. */
 Test(client_drive, a_call_of_another_thread_wakes_a_loop_that_would_oversleep_it) {
     rpc_need_loop_descriptor();
-    open_both();
-    bool ready;
+    support_baseline_begin();
+    int peer;
+    client = rpc_raw_client(&peer, NULL);
     cr_assert_eq(turn(0, NULL), 0);
     cr_assert_eq(vouch_client_get_timeout(client), VOUCH_FOREVER);
-    int fd = vouch_client_get_fd(client);
     other_method = "keep";
     other_options = (struct vouch_call_options){VOUCH_OPTIONS(other_options),
                                                 .timeout = VOUCH_MILLISECONDS(300)};
     support_thread_join(support_thread_start(call_from_another_thread, NULL));
-    struct pollfd poller = {.fd = fd, .events = POLLIN};
-    ready = poll(&poller, 1, 0) == 1;
-    cr_assert(ready, "it was told at once");
+    struct pollfd poller = {.fd = vouch_client_get_fd(client), .events = POLLIN};
+    cr_assert_eq(poll(&poller, 1, 0), 1, "it was told at once");
     cr_assert_eq(vouch_client_process(client), 0);
     loop_until_callbacks(1);
-    cr_assert_neq(other_outcome.result, 0);
-    rpc_latch_wait(&stage.entered, 1);
-    (void)vouch_call_reply(stage.kept[0], "", 0);
-    close_both();
+    cr_assert_eq(other_outcome.result, -ETIMEDOUT);
+    vouch_client_free(client);
+    close(peer);
+    support_baseline_end();
 }
 
 /* The loop watches a descriptor that is not the connection's any more. */
