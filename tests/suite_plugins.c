@@ -289,7 +289,7 @@ Test(plugins, that_are_killed_by_somebody) {
 
 Test(plugins, that_do_not_answer_are_killed) {
     struct vouch_plugin_options options = plugin_options("serve", NULL, &told);
-    options.ping_interval = VOUCH_MILLISECONDS(100);
+    options.ping_interval = VOUCH_MILLISECONDS(400);
     options.ping_misses = 2;
     options.restart_min = options.restart_max = VOUCH_MILLISECONDS(1);
     struct vouch_plugin *plugin = start_with(&options);
@@ -308,7 +308,7 @@ Test(plugins, that_do_not_answer_are_killed) {
 /* Whether it knows pings is said in its hello, which has to come too. */
 Test(plugins, that_say_no_hello_are_killed) {
     struct vouch_plugin_options options = plugin_options("welcome-then-hang", NULL, &told);
-    options.ping_interval = VOUCH_MILLISECONDS(100);
+    options.ping_interval = VOUCH_MILLISECONDS(400);
     options.ping_misses = 2;
     options.restart = VOUCH_PLUGIN_RESTART_NEVER;
     struct vouch_plugin *plugin = start_with(&options);
