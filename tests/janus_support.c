@@ -71,7 +71,8 @@ cJSON *janus_gateway_read(struct janus_gateway *gateway) {
     char *text = malloc(room);
     cr_assert_not_null(text);
     ssize_t size = recv(gateway->fd, text, room - 1, 0);
-    cr_assert_geq(size, 0);
+    /* A client that closes without having read all resets the connection: an end as any other. */
+    cr_assert(size >= 0 || errno == ECONNRESET, "%s", strerror(errno));
     text[size > 0 ? size : 0] = '\0';
     cJSON *tree = size > 0 ? json_tree(text) : NULL;
     free(text);
