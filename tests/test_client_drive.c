@@ -186,8 +186,8 @@ Test(client_drive, a_call_of_another_thread_wakes_a_loop_that_would_oversleep_it
     support_thread_join(support_thread_start(call_from_another_thread, NULL));
     struct pollfd poller = {.fd = vouch_client_get_fd(client), .events = POLLIN};
     cr_assert_eq(poll(&poller, 1, 0), 1, "it was told at once");
-    cr_assert_eq(vouch_client_process(client), 0);
-    loop_until_callbacks(1);
+    while (other_outcome.callbacks == 0)
+        cr_assert_geq(turn(RPC_PATIENCE, NULL), 0);
     cr_assert_eq(other_outcome.result, -ETIMEDOUT);
     vouch_client_free(client);
     close(peer);
@@ -542,7 +542,7 @@ Test(client_drive, a_nap_does_not_hold_up_the_deadline_of_an_asynchronous_call) 
     int64_t begun = vouch_now();
     rpc_call_async(client, "block", "", &brief, &outcome, NULL);
     rpc_wait_callbacks(client, 1);
-    cr_assert_eq(outcome.result, -ETIMEDOUT);
+    cr_assert(rpc_timed_out(outcome.result), "%d", outcome.result);
     cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
     rpc_latch_raise(&stage.go);
     end_napping(&caller);
@@ -559,7 +559,7 @@ Test(client_drive, an_asynchronous_call_ends_though_only_a_napping_thread_drives
     struct vouch_client_stats stats;
     RPC_EVENTUALLY((vouch_client_get_stats(client, &stats), stats.in_flight == 1));
     cr_assert_eq(vouch_client_process(client), 1);
-    cr_assert_eq(outcome.result, -ETIMEDOUT);
+    cr_assert(rpc_timed_out(outcome.result), "%d", outcome.result);
     rpc_latch_raise(&stage.go);
     end_napping(&caller);
 }
