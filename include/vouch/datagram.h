@@ -82,7 +82,8 @@ struct vouch_datagram_options {
 
     /* For a loop of one's own: called from vouch_datagram_process, without locks, when it makes
      * sense to try again what vouch_datagram_try_send has answered -EAGAIN to. `to` is NULL for the
-     * default destination. It may call everything but vouch_datagram_free. */
+     * default destination. With `to->size` 0 all that were not told by name are meant: see
+     * VOUCH_DATAGRAM_CONGESTED_MAX. It may call everything but vouch_datagram_free. */
     void (*on_writable)(void *context, const struct vouch_datagram_address *to);
     void *context;
 };
@@ -121,10 +122,13 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_datagram_send(struct vouch_datagram *datagr
                                                    const void *data, size_t size, int64_t deadline,
                                                    struct vouch_error *ret_error);
 
-/* The same without waiting: -EAGAIN when there is no room. With `on_writable` set, that will be
- * called when there is; at most VOUCH_DATAGRAM_CONGESTED_MAX destinations are remembered, and
- * -ENOBUFS is returned for one more. */
+/* Destinations without room that are remembered at a time. One that never has room keeps its place:
+ * those for which there is none, or no memory, share a call of on_writable with an empty address,
+ * 10 ms later. Nobody can keep another from being told. */
 #define VOUCH_DATAGRAM_CONGESTED_MAX 64
+
+/* The same without waiting: -EAGAIN when there is no room. With `on_writable` set, that will be
+ * called once when there is. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_datagram_try_send(struct vouch_datagram *datagram,
                                                        const struct vouch_datagram_address *to,
                                                        const void *data, size_t size,
@@ -159,7 +163,8 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_datagram_try_recv(struct vouch_datagram *da
  * (POLLIN of poll.h), and for at most the timeout (ns from now, VOUCH_FOREVER: none).
  * When it is ready or the time is over: vouch_datagram_process, which calls on_writable, then
  * vouch_datagram_try_recv until -EAGAIN. The descriptor is not the socket's where on_writable is
- * set: do nothing with it but poll. */
+ * set: do nothing with it but poll. The timeout holds until vouch_datagram_try_send answers
+ * -EAGAIN: in another thread than the loop's, wake the loop after that, so that it asks again. */
 VOUCH_API int vouch_datagram_get_fd(const struct vouch_datagram *datagram);
 VOUCH_API short vouch_datagram_get_events(const struct vouch_datagram *datagram);
 VOUCH_API int64_t vouch_datagram_get_timeout(struct vouch_datagram *datagram);
