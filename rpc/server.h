@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The server's insides. server.c (life and options), server_worker.c (threads, what they wait for,
- * time), server_conn.c (one connection), server_read.c (whoever reads it), server_call.c (one
- * call), method.c (methods by name).
+ * time), server_listener.c (listeners), server_conn.c (one connection), server_read.c (whoever
+ * reads it), server_call.c (one call), method.c (methods by name).
  *
  * Who owns what. Registrations with the poller are one-shot: the worker that gets a connection's
  * event owns its *reading* until it arms it again (`reading`). A connection with whole messages
@@ -200,6 +200,12 @@ struct vouch_server {
 void server_hold(struct vouch_server *server);
 void server_let_go(struct vouch_server *server);
 
+/* How such a link is to be served: 0; -EINVAL, -ENOTSUP, VOUCH_E_NO_IDENTITY, -ENOMEM. `options`
+ * may be NULL. */
+int server_get_serving(struct vouch_server *server, enum vouch_link link,
+                       const struct vouch_serve_options *options,
+                       const struct serving **ret_serving) VOUCH_MUST_CHECK;
+
 /* ---- server_worker.c ---- */
 
 int server_start_workers(struct vouch_server *server) VOUCH_MUST_CHECK;
@@ -236,12 +242,17 @@ int server_turn(struct vouch_server *server, int64_t deadline) VOUCH_MUST_CHECK;
 /* Moves a source's timer (VOUCH_FOREVER: none). Any lock but server->lock may be held. */
 void server_set_timer(struct vouch_server *server, struct source *source, int64_t deadline);
 
+void server_set_timer_locked(struct vouch_server *server, struct source *source, int64_t deadline);
+
 /* Wakes those who wait for `changed`. Server->lock not held. */
 void server_notify(struct vouch_server *server);
 
-/* Arms a listener, or lets it rest until `retry_at`. */
-void server_rearm_listener(struct vouch_server *server, struct server_listener *listener,
-                           int64_t retry_at);
+/* ---- server_listener.c ---- */
+
+void server_listener_event(struct vouch_server *server, struct server_listener *listener);
+void server_listener_expire(struct vouch_server *server, struct server_listener *listener);
+void server_close_listeners(struct vouch_server *server);
+void server_free_listeners(struct vouch_server *server); /* nobody else may be in the server */
 
 /* ---- server_conn.c ---- */
 
