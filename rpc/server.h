@@ -10,9 +10,9 @@
  * of a connection is guarded by its link's lock.
  *
  * Lifetimes. An event can be fetched from the kernel and then be overtaken by the end of its
- * connection. So structs of connections are recycled but not freed while the server lives: an event
- * that comes too late finds a closed connection, or a new one, to which it is a harmless spurious
- * wake-up.
+ * connection. So structs of connections (and of listeners) are recycled but not freed while the
+ * server lives: an event that comes too late finds a closed connection, or a new one, to which it
+ * is a harmless spurious wake-up.
  *
  * Lock order: conns_lock, then a link's lock, then lock. Handlers, interceptors and system calls
  * that wait run under none of them.
@@ -51,11 +51,14 @@ struct serving {
     bool without_identity;
 };
 
+/* Recycled like structs of connections, for the same reason. */
 struct server_listener {
     struct source source;
     struct server_listener *next;
     const struct serving *serving;
     struct vouch_listener *listener;
+    unsigned
+        users; /* the server until it is removed, each thread inside; 0: it is an idle struct */
 };
 
 struct server_conn {
@@ -174,7 +177,7 @@ struct vouch_server {
 
     pthread_mutex_t lock;   /* for what follows */
     pthread_cond_t changed; /* a call was cancelled or ended, output went out, a worker left */
-    struct server_listener *listeners;
+    struct server_listener *listeners, *free_listeners;
     struct serving *servings;
     struct server_conn *ready_head, *ready_tail;
     struct share_table shares;

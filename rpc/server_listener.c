@@ -2,9 +2,10 @@
 /*
  * The server's listeners: one comes, clients are accepted from it, it goes.
  *
- * Registrations are one-shot, so one worker at a time accepts from a listener. Its descriptor is
- * armed and closed under the server's lock only: its number may belong to another file as soon as
- * the listener is closed.
+ * Its descriptor is armed and closed under the server's lock only: its number may belong to another
+ * file as soon as the listener is closed. A worker that has got an event may come too late, when
+ * the listener is removed: it finds an idle struct, or another listener in it, from which there is
+ * nobody to accept. While a worker is inside, a listener that is removed is closed but not freed.
  */
 #include <errno.h>
 
@@ -19,19 +20,44 @@
 
 /* ---- coming ---- */
 
-static int begin_listening(struct vouch_server *server, struct server_listener *added) {
-    pthread_mutex_lock(&server->lock);
-    int r = atomic_load(&server->state) > SERVER_RUNNING ? -ESHUTDOWN : 0;
-    if (r == 0)
-        r = timer_heap_reserve(&server->timers, server->timers.count + 8);
-    if (r == 0)
-        r = poller_add(server->poller, vouch_listener_get_fd(added->listener), POLLER_IN, added);
-    if (r == 0) {
-        added->next = server->listeners;
-        server->listeners = added;
+static struct server_listener *take_struct(struct vouch_server *server) {
+    struct server_listener *l = server->free_listeners;
+    if (l)
+        server->free_listeners = l->next;
+    else
+        l = mem_zalloc(server->allocator, sizeof(*l));
+    return l;
+}
+
+static void give_back_struct(struct vouch_server *server, struct server_listener *l) {
+    l->users = 0;
+    l->next = server->free_listeners;
+    server->free_listeners = l;
+}
+
+/* Server->lock held. */
+static int begin_listening(struct vouch_server *server, struct vouch_listener *listener,
+                           const struct serving *serving) {
+    if (atomic_load(&server->state) > SERVER_RUNNING)
+        return -ESHUTDOWN;
+    int r = timer_heap_reserve(&server->timers, server->timers.count + 8);
+    if (r < 0)
+        return r;
+    struct server_listener *l = take_struct(server);
+    if (!l)
+        return -ENOMEM;
+    l->source.kind = SOURCE_LISTENER;
+    l->listener = listener;
+    l->serving = serving;
+    l->users = 1;
+    r = poller_add(server->poller, vouch_listener_get_fd(listener), POLLER_IN, l);
+    if (r < 0) {
+        give_back_struct(server, l);
+        return r;
     }
-    pthread_mutex_unlock(&server->lock);
-    return r;
+    l->next = server->listeners;
+    server->listeners = l;
+    return 0;
 }
 
 int vouch_server_add_listener_with(struct vouch_server *server, struct vouch_listener *listener,
@@ -42,15 +68,9 @@ int vouch_server_add_listener_with(struct vouch_server *server, struct vouch_lis
     int r = server_get_serving(server, listener->link, options, &serving);
     if (r < 0)
         return r;
-    struct server_listener *added = mem_zalloc(server->allocator, sizeof(*added));
-    if (!added)
-        return -ENOMEM;
-    added->source.kind = SOURCE_LISTENER;
-    added->listener = listener;
-    added->serving = serving;
-    r = begin_listening(server, added);
-    if (r < 0)
-        mem_free(server->allocator, added, sizeof(*added));
+    pthread_mutex_lock(&server->lock);
+    r = begin_listening(server, listener, serving);
+    pthread_mutex_unlock(&server->lock);
     return r;
 }
 
@@ -74,55 +94,111 @@ int vouch_server_listen(struct vouch_server *server, const char *address,
 
 /* ---- accepting ---- */
 
-/* Arms it, or lets it rest until `retry_at`. */
-static void rearm(struct vouch_server *server, struct server_listener *listener, int64_t retry_at) {
+static bool enter(struct vouch_server *server, struct server_listener *l) {
     pthread_mutex_lock(&server->lock);
-    int fd = vouch_listener_get_fd(listener->listener);
-    bool armed =
-        fd >= 0 && retry_at == 0 && poller_arm(server->poller, fd, POLLER_IN, listener) == 0;
-    if (fd >= 0 && !armed && atomic_load(&server->state) != SERVER_STOPPED)
-        server_set_timer_locked(server, &listener->source,
-                                retry_at ? retry_at : clock_add(vouch_now(), LISTENER_RETRY_MIN));
+    bool there = l->users > 0;
+    if (there)
+        l->users++;
     pthread_mutex_unlock(&server->lock);
+    return there;
 }
 
-void server_listener_event(struct vouch_server *server, struct server_listener *listener) {
+/* Returns what the last one out has to free, without the lock. Server->lock held. */
+static struct vouch_listener *let_go(struct vouch_server *server, struct server_listener *l) {
+    if (--l->users > 0)
+        return NULL;
+    give_back_struct(server, l);
+    return l->listener;
+}
+
+/* Arms it, or lets it rest until `retry_at`. Server->lock held. */
+static void rearm(struct vouch_server *server, struct server_listener *l, int64_t retry_at) {
+    int fd = vouch_listener_get_fd(l->listener);
+    bool armed = fd >= 0 && retry_at == 0 && poller_arm(server->poller, fd, POLLER_IN, l) == 0;
+    if (fd >= 0 && !armed && atomic_load(&server->state) != SERVER_STOPPED)
+        server_set_timer_locked(server, &l->source,
+                                retry_at ? retry_at : clock_add(vouch_now(), LISTENER_RETRY_MIN));
+}
+
+static void leave(struct vouch_server *server, struct server_listener *l, int64_t retry_at) {
+    pthread_mutex_lock(&server->lock);
+    rearm(server, l, retry_at);
+    struct vouch_listener *gone = let_go(server, l);
+    pthread_mutex_unlock(&server->lock);
+    vouch_listener_free(gone);
+}
+
+void server_listener_event(struct vouch_server *server, struct server_listener *l) {
     struct vouch_conn *conn;
     int64_t retry_at = 0;
+    if (!enter(server, l))
+        return;
     for (int i = 0; i < TURN_ACCEPTS; i++) {
-        int r = listener_accept_now(listener->listener, vouch_now(), &conn, &retry_at);
-        if (r < 0)
-            return; /* closed */
-        if (r == 0)
-            break;
-        if (server_conn_add(server, conn, listener->serving) < 0)
+        if (listener_accept_now(l->listener, vouch_now(), &conn, &retry_at) <= 0)
+            break; /* nobody is waiting, or it is closed */
+        if (server_conn_add(server, conn, l->serving) < 0)
             vouch_conn_free(conn);
     }
-    rearm(server, listener, retry_at);
+    leave(server, l, retry_at);
 }
 
-void server_listener_expire(struct vouch_server *server, struct server_listener *listener) {
-    rearm(server, listener, 0);
+void server_listener_expire(struct vouch_server *server, struct server_listener *l) {
+    if (enter(server, l))
+        leave(server, l, 0);
 }
 
 /* ---- going ---- */
 
+/* Server->lock held. */
+static void stop_listening(struct vouch_server *server, struct server_listener *l) {
+    int fd = vouch_listener_get_fd(l->listener);
+    if (fd >= 0)
+        poller_remove(server->poller, fd);
+    vouch_listener_close(l->listener);
+}
+
+/* Server->lock held. */
+static struct vouch_listener *take_out(struct vouch_server *server, struct server_listener **link) {
+    struct server_listener *l = *link;
+    *link = l->next;
+    stop_listening(server, l);
+    server_set_timer_locked(server, &l->source, VOUCH_FOREVER);
+    return let_go(server, l);
+}
+
+int vouch_server_remove_listener(struct vouch_server *server, struct vouch_listener *listener) {
+    if (os_process_epoch() != server->epoch)
+        return -ECHILD;
+    pthread_mutex_lock(&server->lock);
+    struct server_listener **link = &server->listeners;
+    while (*link && (*link)->listener != listener)
+        link = &(*link)->next;
+    bool found = *link != NULL;
+    struct vouch_listener *gone = found ? take_out(server, link) : NULL;
+    pthread_mutex_unlock(&server->lock);
+    vouch_listener_free(gone);
+    return found ? 0 : -ENOENT;
+}
+
 void server_close_listeners(struct vouch_server *server) {
     pthread_mutex_lock(&server->lock);
-    for (struct server_listener *l = server->listeners; l; l = l->next) {
-        int fd = vouch_listener_get_fd(l->listener);
-        if (fd >= 0)
-            poller_remove(server->poller, fd);
-        vouch_listener_close(l->listener);
-    }
+    for (struct server_listener *l = server->listeners; l; l = l->next)
+        stop_listening(server, l);
     pthread_mutex_unlock(&server->lock);
 }
 
-void server_free_listeners(struct vouch_server *server) {
-    while (server->listeners) {
-        struct server_listener *next = server->listeners->next;
-        vouch_listener_free(server->listeners->listener);
-        mem_free(server->allocator, server->listeners, sizeof(*next));
-        server->listeners = next;
+static void free_structs(struct vouch_server *server, struct server_listener *list) {
+    while (list) {
+        struct server_listener *next = list->next;
+        if (list->users > 0)
+            vouch_listener_free(list->listener);
+        mem_free(server->allocator, list, sizeof(*list));
+        list = next;
     }
+}
+
+void server_free_listeners(struct vouch_server *server) {
+    free_structs(server, server->listeners);
+    free_structs(server, server->free_listeners);
+    server->listeners = server->free_listeners = NULL;
 }
