@@ -432,18 +432,19 @@ static int receive_without_numbers(void) {
     size_t count;
     struct vouch_packet packet;
     const struct vouch_conn_options options = {VOUCH_OPTIONS(options), .pass_descriptors = true};
-    if (vouch_conn_pair_of(VOUCH_LINK_SEQPACKET, &options, conns) < 0 ||
-        vouch_conn_send_packet_fds(conns[0], "x", 1, (int[4]){0}, 4) < 0)
+    if (vouch_conn_pair_of(VOUCH_LINK_SEQPACKET, &options, conns) < 0)
         return 1;
-    int next = dup(0);
+    int fd = vouch_conn_get_fd(conns[0]), next = dup(fd);
     close(next);
+    if (vouch_conn_send_packet_fds(conns[0], "x", 1, (int[4]){fd, fd, fd, fd}, 4) < 0)
+        return 1;
     const struct rlimit limit = {(rlim_t)next + 2, (rlim_t)next + 2};
     if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
         return 2;
     int result = vouch_conn_recv_packet_fds(conns[1], &byte, 1, &packet, fds, 4, &count);
     if (result != -EMSGSIZE || count != 0)
         return 3;
-    return dup(0) == next ? 0 : 4;
+    return dup(fd) == next ? 0 : 4;
 }
 
 Test(conn_fds, a_receiver_that_has_too_few_numbers_gets_none) {
