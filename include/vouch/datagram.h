@@ -109,14 +109,14 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_datagram_connect(struct vouch_datagram *dat
                                                       struct vouch_error *ret_error);
 
 /* Sends one message, waiting until `deadline` for room in the receiver's queue (on Linux it has 11
- * places at first, net.unix.max_dgram_qlen) and our own buffer. `to` NULL is the default
- * destination. `data` may be NULL when `size` is 0, which is a message like any other. Returns 0;
- * -ETIMEDOUT; -EMSGSIZE (over vouch_datagram_get_packet_max, which the message names);
- * -ECONNREFUSED: nobody receives at `to`; -ENOENT: there is no such file; -EACCES, -EPERM (it takes
- * messages of another one only), -EPROTOTYPE, -EDESTADDRREQ (no destination),
- * VOUCH_E_ABSTRACT_OFF, -EINVAL (an empty address), -ESHUTDOWN, -ECHILD, other errnos. Nothing was
- * sent then. The address is in the message of `ret_error` (may be NULL). Symbolic links are
- * followed, as by sendto(2). */
+ * places at first, net.unix.max_dgram_qlen) and our own buffer, where what any receiver has not
+ * read counts (SO_SNDBUF). `to` NULL is the default destination. `data` may be NULL when `size` is
+ * 0, which is a message like any other. Returns 0; -ETIMEDOUT; -EMSGSIZE (over
+ * vouch_datagram_get_packet_max, which the message names); -ECONNREFUSED: nobody receives at `to`;
+ * -ENOENT: there is no such file; -EACCES, -EPERM (it takes messages of another one only),
+ * -EPROTOTYPE, -EDESTADDRREQ (no destination), VOUCH_E_ABSTRACT_OFF, -EINVAL (an empty address),
+ * -ESHUTDOWN, -ECHILD, other errnos. Nothing was sent then. The address is in the message of
+ * `ret_error` (may be NULL). Symbolic links are followed, as by sendto(2). */
 VOUCH_API VOUCH_MUST_CHECK int vouch_datagram_send(struct vouch_datagram *datagram,
                                                    const struct vouch_datagram_address *to,
                                                    const void *data, size_t size, int64_t deadline,
