@@ -63,6 +63,20 @@ Test(server_listener, what_is_not_there_can_not_be_removed) {
     end();
 }
 
+Test(server_listener, one_that_is_closed_or_served_already_is_refused) {
+    begin();
+    struct vouch_listener *listener = peers_must_listen(path, NULL);
+    vouch_listener_close(listener);
+    cr_assert_eq(vouch_server_add_listener(stage.server, listener), -EBADF);
+    vouch_listener_free(listener);
+    listener = serve(path);
+    cr_assert_eq(vouch_server_add_listener(stage.server, listener), -EEXIST);
+    struct vouch_client *client = dial(path);
+    rpc_check_call(client, "echo", "here", 0, "here");
+    vouch_client_free(client);
+    end();
+}
+
 Test(server_listener, others_serve_on) {
     begin();
     char paths[3][SUPPORT_PATH_MAX];
