@@ -242,10 +242,15 @@ void server_drop_ready(struct vouch_server *server);
  * poller fails. */
 int server_turn(struct vouch_server *server, int64_t deadline) VOUCH_MUST_CHECK;
 
+/* A place for the timer of one source more, so that it can always be set: 0 or -ENOMEM.
+ * Server->lock held. */
+int server_reserve_timer(struct vouch_server *server) VOUCH_MUST_CHECK;
+
 /* Moves a source's timer (VOUCH_FOREVER: none). Any lock but server->lock may be held. */
 void server_set_timer(struct vouch_server *server, struct source *source, int64_t deadline);
 
-void server_set_timer_locked(struct vouch_server *server, struct source *source, int64_t deadline);
+void server_set_timer_locked(struct vouch_server *server, struct source *source,
+                             int64_t deadline); /* under server->lock */
 
 /* Wakes those who wait for `changed`. Server->lock not held. */
 void server_notify(struct vouch_server *server);

@@ -40,7 +40,7 @@ static int begin_listening(struct vouch_server *server, struct vouch_listener *l
                            const struct serving *serving) {
     if (atomic_load(&server->state) > SERVER_RUNNING)
         return -ESHUTDOWN;
-    int r = timer_heap_reserve(&server->timers, server->timers.count + 8);
+    int r = server_reserve_timer(server);
     if (r < 0)
         return r;
     struct server_listener *l = take_struct(server);

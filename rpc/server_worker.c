@@ -82,6 +82,13 @@ static void set_alarm(struct vouch_server *server) {
         server->alarm_at = next;
 }
 
+int server_reserve_timer(struct vouch_server *server) {
+    size_t count = (size_t)atomic_load(&server->live_connections) + 2; /* the watch, one more */
+    for (struct server_listener *l = server->listeners; l; l = l->next)
+        count++;
+    return timer_heap_reserve(&server->timers, count);
+}
+
 void server_set_timer_locked(struct vouch_server *server, struct source *source, int64_t deadline) {
     if (deadline == VOUCH_FOREVER)
         timer_cancel(&server->timers, &source->timer);

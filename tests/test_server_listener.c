@@ -95,6 +95,22 @@ Test(server_listener, others_serve_on) {
     end();
 }
 
+/* Out of descriptors each rests until a time of its own, and memory may be short then too. */
+Test(server_listener, each_has_its_place_among_the_timers) {
+    enum { MANY = 20 };
+    begin();
+    for (int i = 0; i < MANY; i++) {
+        char at[SUPPORT_PATH_MAX], name[16];
+        snprintf(name, sizeof(name), "l%d", i);
+        (void)serve(support_temp_path(at, name));
+    }
+    pthread_mutex_lock(&stage.server->lock);
+    size_t room = stage.server->timers.room;
+    pthread_mutex_unlock(&stage.server->lock);
+    cr_assert_geq(room, MANY);
+    end();
+}
+
 /* A program that does so for weeks must not grow. */
 Test(server_listener, coming_and_going_takes_nothing_that_stays) {
     struct support_allocator allocator;
