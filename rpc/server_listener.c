@@ -20,12 +20,16 @@
 
 /* ---- coming ---- */
 
+/* The kind is written once: a late event reads it without the lock. */
 static struct server_listener *take_struct(struct vouch_server *server) {
     struct server_listener *l = server->free_listeners;
-    if (l)
+    if (l) {
         server->free_listeners = l->next;
-    else
-        l = mem_zalloc(server->allocator, sizeof(*l));
+        return l;
+    }
+    l = mem_zalloc(server->allocator, sizeof(*l));
+    if (l)
+        l->source.kind = SOURCE_LISTENER;
     return l;
 }
 
@@ -46,7 +50,6 @@ static int begin_listening(struct vouch_server *server, struct vouch_listener *l
     struct server_listener *l = take_struct(server);
     if (!l)
         return -ENOMEM;
-    l->source.kind = SOURCE_LISTENER;
     l->listener = listener;
     l->serving = serving;
     l->users = 1;
