@@ -82,7 +82,7 @@ bool conn_is_closed(const struct vouch_conn *conn); /* vouch_conn_close was call
  * closed, -ECONNRESET when the peer is gone. */
 int conn_error(const struct vouch_conn *conn, int error);
 
-/* The parts that reading and writing are made of, for vouch_conn_send_fds too. conn_begin checks
+/* The parts that reading and writing are made of, for descriptors too. conn_begin checks
  * that the connection is one of bytes (conn_begin_packet: of packets) and can be used in this
  * direction, and gives the deadline of a call that begins now (NULL: of one that does not wait).
  * conn_receive and conn_send are one recvmsg or sendmsg, waiting until then; the _now ones answer
@@ -96,7 +96,15 @@ ssize_t conn_receive(struct vouch_conn *conn, struct msghdr *message,
 ssize_t conn_receive_now(struct vouch_conn *conn, struct msghdr *message) VOUCH_MUST_CHECK;
 ssize_t conn_send(struct vouch_conn *conn, const struct msghdr *message,
                   int64_t deadline) VOUCH_MUST_CHECK;
-/* One packet without waiting: as vouch_conn_try_recv_packet, but nothing is checked first. */
+/* Whether a packet of this size may be sent at all: 0, -EMSGSIZE, -EOPNOTSUPP. */
+int conn_check_packet(size_t size) VOUCH_MUST_CHECK;
+/* One packet into the one piece of `message`, whose control data has os_packet_control bytes of
+ * room at least: as vouch_conn_recv_packet, but nothing is checked first. `deadline` NULL: without
+ * waiting. With -EMSGSIZE and results over 0, and with the end, `message` is as recvmsg leaves it.
+ */
+int conn_take_packet(struct vouch_conn *conn, struct msghdr *message, const int64_t *deadline,
+                     struct vouch_packet *ret_packet) VOUCH_MUST_CHECK;
+/* The same without waiting, and without control data for the caller. */
 int conn_take_packet_now(struct vouch_conn *conn, void *buffer, size_t size,
                          struct vouch_packet *ret_packet) VOUCH_MUST_CHECK;
 /* Changes `pieces`; adds to `written`. */

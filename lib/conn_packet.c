@@ -15,15 +15,19 @@
 #include <errno.h>
 #include <stdalign.h>
 
+int conn_check_packet(size_t size) {
+    if (size == 0 && !os_marks_packets)
+        return -EOPNOTSUPP;
+    return size > VOUCH_PACKET_SIZE_BOUND ? -EMSGSIZE : 0;
+}
+
 static int packet_send(struct vouch_conn *conn, const void *data, size_t size, bool waiting) {
     int64_t deadline;
     int result = conn_begin_packet(conn, VOUCH_WRITE, waiting ? &deadline : NULL);
+    if (result == 0)
+        result = conn_check_packet(size);
     if (result < 0)
         return result;
-    if (size == 0 && !os_marks_packets)
-        return -EOPNOTSUPP;
-    if (size > VOUCH_PACKET_SIZE_BOUND)
-        return -EMSGSIZE;
     struct iovec piece = {.iov_base = (void *)data, .iov_len = size};
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
     ssize_t sent = waiting ? conn_send(conn, &message, deadline) : conn_send_now(conn, &piece, 1);
@@ -48,26 +52,32 @@ static int packet_mark(struct vouch_conn *conn) {
     return result;
 }
 
-static int packet_take(struct vouch_conn *conn, void *buffer, size_t size, const int64_t *deadline,
-                       struct vouch_packet *ret_packet) {
+int conn_take_packet(struct vouch_conn *conn, struct msghdr *message, const int64_t *deadline,
+                     struct vouch_packet *ret_packet) {
     int result = packet_mark(conn);
     if (result < 0)
         return result;
+    size_t size = message->msg_iov->iov_len;
+    ssize_t taken =
+        deadline ? conn_receive(conn, message, *deadline) : conn_receive_now(conn, message);
+    if (taken < 0)
+        return (int)taken;
+    if (taken == 0 && !os_packet_is_marked(message))
+        return 0;
+    ret_packet->size = (size_t)taken;
+    ret_packet->stored = ret_packet->size < size ? ret_packet->size : size;
+    return ret_packet->size > size ? -EMSGSIZE : 1;
+}
+
+static int packet_take(struct vouch_conn *conn, void *buffer, size_t size, const int64_t *deadline,
+                       struct vouch_packet *ret_packet) {
     alignas(struct cmsghdr) char control[OS_PACKET_CONTROL_MAX];
     struct iovec piece = {.iov_base = buffer, .iov_len = size};
     struct msghdr message = {.msg_iov = &piece,
                              .msg_iovlen = 1,
                              .msg_control = control,
                              .msg_controllen = os_packet_control};
-    ssize_t taken =
-        deadline ? conn_receive(conn, &message, *deadline) : conn_receive_now(conn, &message);
-    if (taken < 0)
-        return (int)taken;
-    if (taken == 0 && !os_packet_is_marked(&message))
-        return 0;
-    ret_packet->size = (size_t)taken;
-    ret_packet->stored = ret_packet->size < size ? ret_packet->size : size;
-    return ret_packet->size > size ? -EMSGSIZE : 1;
+    return conn_take_packet(conn, &message, deadline, ret_packet);
 }
 
 int conn_take_packet_now(struct vouch_conn *conn, void *buffer, size_t size,

@@ -148,6 +148,7 @@ static struct vouch_datagram *datagram_new(const struct vouch_datagram_options *
     datagram->on_writable = options->on_writable;
     datagram->context = options->context;
     datagram->publication = PUBLICATION_NONE;
+    datagram->rest_at = VOUCH_FOREVER;
     pthread_mutex_init(&datagram->lock, NULL);
     return datagram;
 }

@@ -57,6 +57,7 @@ struct vouch_datagram {
     struct vouch_datagram_address destination;
     struct datagram_congestion *congestions;
     size_t congestion_count;
+    int64_t rest_at; /* when those for whom there was no place try again; VOUCH_FOREVER: none */
 };
 
 bool datagram_is_ours(const struct vouch_datagram *datagram);
@@ -84,9 +85,9 @@ int datagram_check_destination(const struct vouch_datagram *datagram,
 int datagram_room_fd(const struct vouch_datagram *datagram, const struct address_sockaddr *to,
                      int *helper);
 
-/* Remembers a congested destination for on_writable. 0; -ENOBUFS, -ENOMEM. */
-int datagram_congested(struct vouch_datagram *datagram, const struct vouch_datagram_address *to,
-                       const struct address_sockaddr *at) VOUCH_MUST_CHECK;
+/* Sees to it that on_writable is called for a congested destination. */
+void datagram_congested(struct vouch_datagram *datagram, const struct vouch_datagram_address *to,
+                        const struct address_sockaddr *at);
 void datagram_forget_congestions(struct vouch_datagram *datagram);
 
 /* ---- what differs between systems ---- */

@@ -163,10 +163,8 @@ int vouch_datagram_try_send(struct vouch_datagram *datagram,
     if (r < 0)
         return r;
     r = send_now(datagram, at, data, size);
-    if (r == -EAGAIN && datagram->on_writable) {
-        int noted = datagram_congested(datagram, to, at);
-        r = noted < 0 ? noted : r;
-    }
+    if (r == -EAGAIN && datagram->on_writable)
+        datagram_congested(datagram, to, at);
     return r < 0 ? send_failed(datagram, to, size, r, ret_error) : 0;
 }
 

@@ -4,6 +4,9 @@
  * remembered until on_writable was called for it once. On Linux all that tells of room is in one
  * epoll descriptor; where nothing tells, and for want of descriptors, it is tried again after
  * DATAGRAM_RETRY.
+ *
+ * Destinations that never have room keep their places. So that nobody has to have one, all that
+ * found none share one time to try again: it needs no memory, however many they are.
  */
 #include "lib/datagram.h"
 
@@ -53,15 +56,22 @@ static void find_teller(const struct vouch_datagram *datagram, const struct addr
     congestion->retry_at = clock_add(vouch_now(), DATAGRAM_RETRY);
 }
 
-static int remember(struct vouch_datagram *datagram, const struct vouch_datagram_address *to,
-                    const struct address_sockaddr *at) {
-    if (is_known(datagram, to))
-        return 0;
+static struct datagram_congestion *congestion_new(const struct vouch_datagram *datagram) {
     if (datagram->congestion_count == VOUCH_DATAGRAM_CONGESTED_MAX)
-        return -ENOBUFS;
-    struct datagram_congestion *congestion = mem_zalloc(datagram->allocator, sizeof(*congestion));
-    if (!congestion)
-        return -ENOMEM;
+        return NULL;
+    return mem_zalloc(datagram->allocator, sizeof(struct datagram_congestion));
+}
+
+static void remember(struct vouch_datagram *datagram, const struct vouch_datagram_address *to,
+                     const struct address_sockaddr *at) {
+    if (is_known(datagram, to))
+        return;
+    struct datagram_congestion *congestion = congestion_new(datagram);
+    if (!congestion) {
+        if (datagram->rest_at == VOUCH_FOREVER)
+            datagram->rest_at = clock_add(vouch_now(), DATAGRAM_RETRY);
+        return;
+    }
     congestion->helper = -1;
     if (to)
         congestion->to = *to;
@@ -70,15 +80,13 @@ static int remember(struct vouch_datagram *datagram, const struct vouch_datagram
     datagram->congestions = congestion;
     datagram->congestion_count++;
     watch_own(datagram);
-    return 0;
 }
 
-int datagram_congested(struct vouch_datagram *datagram, const struct vouch_datagram_address *to,
-                       const struct address_sockaddr *at) {
+void datagram_congested(struct vouch_datagram *datagram, const struct vouch_datagram_address *to,
+                        const struct address_sockaddr *at) {
     pthread_mutex_lock(&datagram->lock);
-    int r = remember(datagram, to, at);
+    remember(datagram, to, at);
     pthread_mutex_unlock(&datagram->lock);
-    return r;
 }
 
 void datagram_forget_congestions(struct vouch_datagram *datagram) {
@@ -115,24 +123,38 @@ static struct datagram_congestion *take_ready(struct vouch_datagram *datagram) {
     return ready;
 }
 
+/* Whether those that are not remembered are to try again now. */
+static bool take_rest(struct vouch_datagram *datagram) {
+    if (vouch_now() < datagram->rest_at)
+        return false;
+    datagram->rest_at = VOUCH_FOREVER;
+    return true;
+}
+
+static int tell(const struct vouch_datagram *datagram, const struct vouch_datagram_address *to) {
+    if (datagram_is_closed(datagram))
+        return 0;
+    datagram->on_writable(datagram->context, to);
+    return 1;
+}
+
 int vouch_datagram_process(struct vouch_datagram *datagram) {
+    static const struct vouch_datagram_address any = {0};
     int r = datagram_usable(datagram);
     if (r < 0)
         return r;
     pthread_mutex_lock(&datagram->lock);
     struct datagram_congestion *ready = take_ready(datagram);
+    bool rest = take_rest(datagram);
     pthread_mutex_unlock(&datagram->lock);
     int count = 0;
     while (ready) {
         struct datagram_congestion *congestion = ready;
         ready = congestion->next;
-        if (!datagram_is_closed(datagram)) {
-            datagram->on_writable(datagram->context, congestion->to.size ? &congestion->to : NULL);
-            count++;
-        }
+        count += tell(datagram, congestion->to.size ? &congestion->to : NULL);
         congestion_free(datagram, congestion);
     }
-    return count;
+    return rest ? count + tell(datagram, &any) : count;
 }
 
 int vouch_datagram_get_fd(const struct vouch_datagram *datagram) {
@@ -145,10 +167,10 @@ short vouch_datagram_get_events(const struct vouch_datagram *datagram) {
 }
 
 int64_t vouch_datagram_get_timeout(struct vouch_datagram *datagram) {
-    int64_t first = VOUCH_FOREVER;
     if (!datagram_is_ours(datagram))
-        return first;
+        return VOUCH_FOREVER;
     pthread_mutex_lock(&datagram->lock);
+    int64_t first = datagram->rest_at;
     for (const struct datagram_congestion *c = datagram->congestions; c; c = c->next)
         first = c->retry_at < first ? c->retry_at : first;
     pthread_mutex_unlock(&datagram->lock);

@@ -112,15 +112,6 @@ static void free_calls(struct vouch_server *server) {
     }
 }
 
-static void free_listeners(struct vouch_server *server) {
-    while (server->listeners) {
-        struct server_listener *next = server->listeners->next;
-        vouch_listener_free(server->listeners->listener);
-        mem_free(server->allocator, server->listeners, sizeof(*next));
-        server->listeners = next;
-    }
-}
-
 static void free_servings(struct vouch_server *server) {
     while (server->servings) {
         struct serving *next = server->servings->next;
@@ -130,7 +121,7 @@ static void free_servings(struct vouch_server *server) {
 }
 
 static void destroy(struct vouch_server *server) {
-    free_listeners(server);
+    server_free_listeners(server);
     free_conns(server);
     free_servings(server);
     free_calls(server);
@@ -287,8 +278,15 @@ static bool same_serving(const struct serving *a, const struct serving *b) {
     return same;
 }
 
+static int may_serve(enum vouch_link link, const struct serving *serving) {
+    if (link == VOUCH_LINK_TCP && !serving->without_identity)
+        return VOUCH_E_NO_IDENTITY;
+    return link == VOUCH_LINK_SEQPACKET && serving->choice.count > 0 ? -ENOTSUP : 0;
+}
+
 /* One for all that are served in the same way: there may be a connection a second that says how. */
-static int get_serving(struct vouch_server *server, const struct vouch_serve_options *options,
+int server_get_serving(struct vouch_server *server, enum vouch_link link,
+                       const struct vouch_serve_options *options,
                        const struct serving **ret_serving) {
     struct vouch_serve_options o = {0};
     struct serving *serving;
@@ -296,6 +294,11 @@ static int get_serving(struct vouch_server *server, const struct vouch_serve_opt
     int r = serving_new(server, &o, &serving);
     if (r < 0)
         return r;
+    r = may_serve(link, serving);
+    if (r < 0) {
+        mem_free(server->allocator, serving, sizeof(*serving));
+        return r;
+    }
     pthread_mutex_lock(&server->lock);
     struct serving *known = server->servings;
     while (known && !same_serving(known, serving))
@@ -311,75 +314,12 @@ static int get_serving(struct vouch_server *server, const struct vouch_serve_opt
     return 0;
 }
 
-static int may_serve(enum vouch_link link, const struct serving *serving) {
-    if (link == VOUCH_LINK_TCP && !serving->without_identity)
-        return VOUCH_E_NO_IDENTITY;
-    return link == VOUCH_LINK_SEQPACKET && serving->choice.count > 0 ? -ENOTSUP : 0;
-}
-
-static int add_listener(struct vouch_server *server, struct server_listener *added) {
-    pthread_mutex_lock(&server->lock);
-    int r = state_of(server) > SERVER_RUNNING ? -ESHUTDOWN : 0;
-    if (r == 0)
-        r = timer_heap_reserve(&server->timers, server->timers.count + 8);
-    if (r == 0)
-        r = poller_add(server->poller, vouch_listener_get_fd(added->listener), POLLER_IN, added);
-    if (r == 0) {
-        added->next = server->listeners;
-        server->listeners = added;
-    }
-    pthread_mutex_unlock(&server->lock);
-    return r;
-}
-
-int vouch_server_add_listener_with(struct vouch_server *server, struct vouch_listener *listener,
-                                   const struct vouch_serve_options *options) {
-    const struct serving *serving;
-    if (os_process_epoch() != server->epoch)
-        return -ECHILD;
-    int r = get_serving(server, options, &serving);
-    if (r == 0)
-        r = may_serve(listener->link, serving);
-    if (r < 0)
-        return r;
-    struct server_listener *added = mem_zalloc(server->allocator, sizeof(*added));
-    if (!added)
-        return -ENOMEM;
-    added->source.kind = SOURCE_LISTENER;
-    added->listener = listener;
-    added->serving = serving;
-    r = add_listener(server, added);
-    if (r < 0)
-        mem_free(server->allocator, added, sizeof(*added));
-    return r;
-}
-
-int vouch_server_add_listener(struct vouch_server *server, struct vouch_listener *listener) {
-    return vouch_server_add_listener_with(server, listener, NULL);
-}
-
-int vouch_server_listen(struct vouch_server *server, const char *address,
-                        const struct vouch_listen_options *options, struct vouch_error *ret_error) {
-    struct vouch_listener *listener;
-    int r = vouch_listen(address, options, &listener, ret_error);
-    if (r < 0)
-        return r;
-    r = vouch_server_add_listener(server, listener);
-    if (r < 0) {
-        vouch_listener_free(listener);
-        return error_set(ret_error, r, "serving %s: %s", address, vouch_strerror(r));
-    }
-    return 0;
-}
-
 int vouch_server_add_conn_with(struct vouch_server *server, struct vouch_conn *conn,
                                const struct vouch_serve_options *options) {
     const struct serving *serving;
     if (os_process_epoch() != server->epoch || !conn_is_ours(conn))
         return -ECHILD;
-    int r = get_serving(server, options, &serving);
-    if (r == 0)
-        r = may_serve(vouch_conn_get_link(conn), serving);
+    int r = server_get_serving(server, vouch_conn_get_link(conn), options, &serving);
     if (r < 0)
         return r;
     return state_of(server) > SERVER_RUNNING ? -ESHUTDOWN : server_conn_add(server, conn, serving);
@@ -431,18 +371,6 @@ void vouch_server_interrupt(struct vouch_server *server) {
 /* The server whose handler this thread is in: it can't wait for itself. */
 static bool in_handler_of(const struct vouch_server *server) {
     return server_of_this_thread() == server;
-}
-
-/* See server_rearm_listener. */
-static void close_listeners(struct vouch_server *server) {
-    pthread_mutex_lock(&server->lock);
-    for (struct server_listener *l = server->listeners; l; l = l->next) {
-        int fd = vouch_listener_get_fd(l->listener);
-        if (fd >= 0)
-            poller_remove(server->poller, fd);
-        vouch_listener_close(l->listener);
-    }
-    pthread_mutex_unlock(&server->lock);
 }
 
 static bool drained(struct vouch_server *server) {
@@ -497,7 +425,7 @@ int vouch_server_stop(struct vouch_server *server, int64_t timeout) {
     int64_t deadline = clock_add(vouch_now(), timeout > 0 ? timeout : 0);
     if (!claim_stop(server, &result))
         return result;
-    close_listeners(server);
+    server_close_listeners(server);
     bool complete;
     while (!(complete = drained(server)) && vouch_now() < deadline)
         wait_for_change(server, deadline);
@@ -551,7 +479,7 @@ static int drain_step(struct vouch_server *server) {
     if (server->drain_until == VOUCH_FOREVER) {
         if (!claim_stop(server, &result))
             return -ESHUTDOWN;
-        close_listeners(server);
+        server_close_listeners(server);
         server->drain_until = clock_add(vouch_now(), server->drain_timeout);
     }
     bool complete = drained(server);

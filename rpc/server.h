@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The server's insides. server.c (life and options), server_worker.c (threads, what they wait for,
- * time), server_conn.c (one connection), server_read.c (whoever reads it), server_call.c (one
- * call), method.c (methods by name).
+ * time), server_listener.c (listeners), server_conn.c (one connection), server_read.c (whoever
+ * reads it), server_call.c (one call), method.c (methods by name).
  *
  * Who owns what. Registrations with the poller are one-shot: the worker that gets a connection's
  * event owns its *reading* until it arms it again (`reading`). A connection with whole messages
@@ -10,9 +10,9 @@
  * of a connection is guarded by its link's lock.
  *
  * Lifetimes. An event can be fetched from the kernel and then be overtaken by the end of its
- * connection. So structs of connections are recycled but not freed while the server lives: an event
- * that comes too late finds a closed connection, or a new one, to which it is a harmless spurious
- * wake-up.
+ * connection. So structs of connections (and of listeners) are recycled but not freed while the
+ * server lives: an event that comes too late finds a closed connection, or a new one, to which it
+ * is a harmless spurious wake-up.
  *
  * Lock order: conns_lock, then a link's lock, then lock. Handlers, interceptors and system calls
  * that wait run under none of them.
@@ -51,11 +51,14 @@ struct serving {
     bool without_identity;
 };
 
+/* Recycled like structs of connections, for the same reason. */
 struct server_listener {
     struct source source;
     struct server_listener *next;
     const struct serving *serving;
     struct vouch_listener *listener;
+    unsigned
+        users; /* the server until it is removed, each thread inside; 0: it is an idle struct */
 };
 
 struct server_conn {
@@ -174,7 +177,7 @@ struct vouch_server {
 
     pthread_mutex_t lock;   /* for what follows */
     pthread_cond_t changed; /* a call was cancelled or ended, output went out, a worker left */
-    struct server_listener *listeners;
+    struct server_listener *listeners, *free_listeners;
     struct serving *servings;
     struct server_conn *ready_head, *ready_tail;
     struct share_table shares;
@@ -199,6 +202,12 @@ struct vouch_server {
  * by the second. */
 void server_hold(struct vouch_server *server);
 void server_let_go(struct vouch_server *server);
+
+/* How such a link is to be served: 0; -EINVAL, -ENOTSUP, VOUCH_E_NO_IDENTITY, -ENOMEM. `options`
+ * may be NULL. */
+int server_get_serving(struct vouch_server *server, enum vouch_link link,
+                       const struct vouch_serve_options *options,
+                       const struct serving **ret_serving) VOUCH_MUST_CHECK;
 
 /* ---- server_worker.c ---- */
 
@@ -233,15 +242,25 @@ void server_drop_ready(struct vouch_server *server);
  * poller fails. */
 int server_turn(struct vouch_server *server, int64_t deadline) VOUCH_MUST_CHECK;
 
+/* A place for the timer of one source more, so that it can always be set: 0 or -ENOMEM.
+ * Server->lock held. */
+int server_reserve_timer(struct vouch_server *server) VOUCH_MUST_CHECK;
+
 /* Moves a source's timer (VOUCH_FOREVER: none). Any lock but server->lock may be held. */
 void server_set_timer(struct vouch_server *server, struct source *source, int64_t deadline);
+
+void server_set_timer_locked(struct vouch_server *server, struct source *source,
+                             int64_t deadline); /* under server->lock */
 
 /* Wakes those who wait for `changed`. Server->lock not held. */
 void server_notify(struct vouch_server *server);
 
-/* Arms a listener, or lets it rest until `retry_at`. */
-void server_rearm_listener(struct vouch_server *server, struct server_listener *listener,
-                           int64_t retry_at);
+/* ---- server_listener.c ---- */
+
+void server_listener_event(struct vouch_server *server, struct server_listener *listener);
+void server_listener_expire(struct vouch_server *server, struct server_listener *listener);
+void server_close_listeners(struct vouch_server *server);
+void server_free_listeners(struct vouch_server *server); /* nobody else may be in the server */
 
 /* ---- server_conn.c ---- */
 

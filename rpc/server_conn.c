@@ -16,11 +16,7 @@ static struct server_conn *conn_take(struct vouch_server *server) {
     struct server_conn *conn = server->free_conns;
     if (conn)
         server->free_conns = conn->next;
-    /* A place in the heap, so that its timer can always be set. */
-    size_t timers = (size_t)atomic_load(&server->live_connections) + 2;
-    for (struct server_listener *l = server->listeners; l; l = l->next)
-        timers++;
-    bool room = timer_heap_reserve(&server->timers, timers) == 0;
+    bool room = server_reserve_timer(server) == 0;
     if (conn && !room) {
         conn->next = server->free_conns;
         server->free_conns = conn;

@@ -21,8 +21,6 @@
 #define WORKER_STACK ((size_t)512 * 1024)
 /* How long a worker beyond the number to keep waits for work. */
 #define WORKER_LINGER VOUCH_SECONDS(10)
-/* Connections accepted in one turn. */
-#define TURN_ACCEPTS 64
 
 static bool stopped(const struct vouch_server *server) {
     return atomic_load(&server->state) == SERVER_STOPPED;
@@ -84,8 +82,14 @@ static void set_alarm(struct vouch_server *server) {
         server->alarm_at = next;
 }
 
-/* Server->lock held. */
-static void set_timer(struct vouch_server *server, struct source *source, int64_t deadline) {
+int server_reserve_timer(struct vouch_server *server) {
+    size_t count = (size_t)atomic_load(&server->live_connections) + 2; /* the watch, one more */
+    for (struct server_listener *l = server->listeners; l; l = l->next)
+        count++;
+    return timer_heap_reserve(&server->timers, count);
+}
+
+void server_set_timer_locked(struct vouch_server *server, struct source *source, int64_t deadline) {
     if (deadline == VOUCH_FOREVER)
         timer_cancel(&server->timers, &source->timer);
     else if (timer_set(&server->timers, &source->timer, deadline) == 0) /* room was reserved */
@@ -94,7 +98,7 @@ static void set_timer(struct vouch_server *server, struct source *source, int64_
 
 void server_set_timer(struct vouch_server *server, struct source *source, int64_t deadline) {
     pthread_mutex_lock(&server->lock);
-    set_timer(server, source, deadline);
+    server_set_timer_locked(server, source, deadline);
     pthread_mutex_unlock(&server->lock);
 }
 
@@ -127,39 +131,8 @@ static void expire_timers(struct vouch_server *server) {
         else if (source->kind == SOURCE_WATCH)
             server_watch(server);
         else
-            server_rearm_listener(server, (struct server_listener *)source, 0);
+            server_listener_expire(server, (struct server_listener *)source);
     }
-}
-
-/* ---- listeners ---- */
-
-/* Under the lock, as close_listeners is: the descriptor's number may belong to another file as soon
- * as the listener is closed. */
-void server_rearm_listener(struct vouch_server *server, struct server_listener *listener,
-                           int64_t retry_at) {
-    pthread_mutex_lock(&server->lock);
-    int fd = vouch_listener_get_fd(listener->listener);
-    bool armed =
-        fd >= 0 && retry_at == 0 && poller_arm(server->poller, fd, POLLER_IN, listener) == 0;
-    if (fd >= 0 && !armed && !stopped(server))
-        set_timer(server, &listener->source,
-                  retry_at ? retry_at : clock_add(vouch_now(), LISTENER_RETRY_MIN));
-    pthread_mutex_unlock(&server->lock);
-}
-
-static void accept_some(struct vouch_server *server, struct server_listener *listener) {
-    struct vouch_conn *conn;
-    int64_t retry_at = 0;
-    for (int i = 0; i < TURN_ACCEPTS; i++) {
-        int r = listener_accept_now(listener->listener, vouch_now(), &conn, &retry_at);
-        if (r < 0)
-            return; /* closed */
-        if (r == 0)
-            break;
-        if (server_conn_add(server, conn, listener->serving) < 0)
-            vouch_conn_free(conn);
-    }
-    server_rearm_listener(server, listener, retry_at);
 }
 
 /* ---- one turn ---- */
@@ -171,7 +144,7 @@ static void deal_with(struct vouch_server *server, const struct poller_event *ev
     else if (source->kind == SOURCE_CONN)
         server_conn_event((struct server_conn *)source, event->events);
     else if (source->kind == SOURCE_LISTENER)
-        accept_some(server, (struct server_listener *)source);
+        server_listener_event(server, (struct server_listener *)source);
 }
 
 static _Thread_local struct worker *this_worker;

@@ -35,6 +35,22 @@ static int expect_packet(struct vouch_conn *conn, const char *text) {
     return is(bytes, packet.size, text) ? 0 : SCENARIO_WRONG;
 }
 
+static int expect_descriptor(struct vouch_conn *conn) {
+    char byte;
+    struct vouch_packet packet;
+    int fd;
+    size_t count = 0;
+    int r = vouch_conn_recv_packet_fds(conn, &byte, 1, &packet, &fd, 1, &count);
+
+    if (r == 0)
+        return -ECONNRESET;
+    if (count == 1)
+        close(fd);
+    if (r < 0)
+        return r;
+    return is(&byte, packet.size, "d") && count == 1 ? 0 : SCENARIO_WRONG;
+}
+
 static int exchange_packets(struct vouch_conn *conns[2]) {
     struct vouch_packet packet;
     size_t max;
@@ -45,11 +61,15 @@ static int exchange_packets(struct vouch_conn *conns[2]) {
     if (r == 0)
         r = vouch_conn_send_packet(conns[0], "and more", 8);
     if (r == 0)
+        r = vouch_conn_send_packet_fds(conns[0], "d", 1, &(int){vouch_conn_get_fd(conns[0])}, 1);
+    if (r == 0)
         r = expect_packet(conns[1], "some");
     if (r == 0 && os_marks_packets)
         r = expect_packet(conns[1], "");
     if (r == 0)
         r = expect_packet(conns[1], "and more");
+    if (r == 0)
+        r = expect_descriptor(conns[1]);
     if (r == 0)
         r = vouch_conn_raise_packet_max(conns[1], 1, &max);
     if (r == 0)
@@ -60,7 +80,8 @@ static int exchange_packets(struct vouch_conn *conns[2]) {
 }
 
 static int packet_exchange(const struct scenario_place *place) {
-    struct vouch_conn_options options = {VOUCH_OPTIONS(options), .allocator = place->allocator};
+    struct vouch_conn_options options = {VOUCH_OPTIONS(options), .allocator = place->allocator,
+                                         .pass_descriptors = true};
     struct vouch_conn *conns[2];
     int r = vouch_conn_pair_of(VOUCH_LINK_SEQPACKET, &options, conns);
 

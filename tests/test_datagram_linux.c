@@ -243,6 +243,31 @@ Test(datagram_linux, only_a_connected_socket_tells_of_room) {
     vouch_datagram_free(sender);
 }
 
+/* The documented limit: the bound of its queue is not for messages of the one that it has connected
+ * to, so that our own buffer is all there is, and full for everybody. */
+Test(datagram_linux, who_has_connected_to_us_and_does_not_read_fills_our_buffer) {
+    char own[SUPPORT_PATH_MAX], elsewhere[SUPPORT_PATH_MAX];
+    const struct vouch_datagram_options options = {VOUCH_OPTIONS(options),
+                                                   .address = support_temp_path(own, "own")};
+    const struct vouch_datagram_options other_options = {
+        VOUCH_OPTIONS(other_options), .address = support_temp_path(elsewhere, "other")};
+    struct vouch_datagram *sender = must_open(&options), *other = must_open(&other_options);
+    cr_assert_eq(vouch_datagram_connect(receiver, vouch_datagram_get_address(sender), &error), 0);
+    const struct vouch_datagram_address *to = vouch_datagram_get_address(receiver);
+    int count = 0, r;
+    while ((r = vouch_datagram_try_send(sender, to, "x", 1, NULL)) == 0)
+        count++;
+    cr_assert_eq(r, -EAGAIN);
+    cr_assert_not(is_writable(sender->fd), "after %d", count);
+    to = vouch_datagram_get_address(other);
+    cr_assert_eq(vouch_datagram_try_send(sender, to, "x", 1, NULL), -EAGAIN);
+    for (; count > 0; count--)
+        take();
+    cr_assert_eq(vouch_datagram_try_send(sender, to, "x", 1, NULL), 0);
+    vouch_datagram_free(sender);
+    vouch_datagram_free(other);
+}
+
 /* A copy of the descriptor in another process can end it. */
 Test(datagram_linux, a_copy_that_is_shut_down_ends_it) {
     cr_assert_eq(shutdown(receiver->fd, SHUT_RD), 0);

@@ -37,9 +37,9 @@ enum vouch_link {
 struct vouch_conn_options {
     size_t size;
     const struct vouch_allocator *allocator; /* NULL: malloc */
-    bool pass_descriptors; /* allow vouch_conn_send_fds/recv_fds. Off: descriptors a peer sends are
-                            * never received (and are refused by the kernel where it can,
-                            * SO_PASSRIGHTS) */
+    bool pass_descriptors; /* allow vouch_conn_send_fds/recv_fds and their like for packets. Off:
+                            * descriptors a peer sends are never received (and are refused by the
+                            * kernel where it can, SO_PASSRIGHTS) */
 };
 
 /* Makes a connection of a connected UNIX socket from elsewhere (socketpair, accept, inherited), of
@@ -125,7 +125,7 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_conn_try_send_packet(struct vouch_conn *con
  * takes the next packet. On systems other than Linux a size that did not fit is told as one more
  * than the room. -ETIMEDOUT, -ESHUTDOWN, -ECONNRESET (the peer went without reading what we sent),
  * -EPERM (write-only mode), -ECHILD. `buffer` may be NULL when `size` is 0. Descriptors that come
- * with a packet are dropped. */
+ * with a packet are dropped (vouch_conn_recv_packet_fds takes them). */
 VOUCH_API VOUCH_MUST_CHECK int vouch_conn_recv_packet(struct vouch_conn *conn, void *buffer,
                                                       size_t size, struct vouch_packet *ret_packet);
 
@@ -206,6 +206,27 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_conn_send_fds(struct vouch_conn *conn, cons
 VOUCH_API VOUCH_MUST_CHECK ssize_t vouch_conn_recv_fds(struct vouch_conn *conn, void *buffer,
                                                        size_t size, int *ret_fds, size_t fd_room,
                                                        size_t *ret_fd_count);
+
+/* ---- descriptors over packets: -EOPNOTSUPP on a connection of bytes ---- */
+
+/* As vouch_conn_send_packet, with `fd_count` descriptors (1…VOUCH_FDS_MAX, which stay the caller's)
+ * in the packet. Also -EPERM when pass_descriptors is off here or the peer's system refuses them,
+ * -EINVAL, -ETOOMANYREFS when too many are in flight; nothing was sent then. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_conn_send_packet_fds(struct vouch_conn *conn, const void *data,
+                                                          size_t size, const int *fds,
+                                                          size_t fd_count);
+
+/* As vouch_conn_recv_packet, and takes the descriptors that came with the packet, at most `fd_room`
+ * of them (close-on-exec set; the caller closes them). `ret_fd_count` is always set. They are
+ * handed out all, with a result of 1, or closed all: -EMSGSIZE when the packet does not fit, as
+ * there, or, with `ret_packet->size` not over `size`, when more came than fit or than the process
+ * can have open; the packet's bytes are in the buffer then. The next call takes the next packet in
+ * any case. -EPERM when pass_descriptors is off. */
+VOUCH_API VOUCH_MUST_CHECK int vouch_conn_recv_packet_fds(struct vouch_conn *conn, void *buffer,
+                                                          size_t size,
+                                                          struct vouch_packet *ret_packet,
+                                                          int *ret_fds, size_t fd_room,
+                                                          size_t *ret_fd_count);
 
 #ifdef __cplusplus
 }

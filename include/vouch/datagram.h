@@ -82,7 +82,8 @@ struct vouch_datagram_options {
 
     /* For a loop of one's own: called from vouch_datagram_process, without locks, when it makes
      * sense to try again what vouch_datagram_try_send has answered -EAGAIN to. `to` is NULL for the
-     * default destination. It may call everything but vouch_datagram_free. */
+     * default destination. With `to->size` 0 all that were not told by name are meant: see
+     * VOUCH_DATAGRAM_CONGESTED_MAX. It may call everything but vouch_datagram_free. */
     void (*on_writable)(void *context, const struct vouch_datagram_address *to);
     void *context;
 };
@@ -108,23 +109,26 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_datagram_connect(struct vouch_datagram *dat
                                                       struct vouch_error *ret_error);
 
 /* Sends one message, waiting until `deadline` for room in the receiver's queue (on Linux it has 11
- * places at first, net.unix.max_dgram_qlen) and our own buffer. `to` NULL is the default
- * destination. `data` may be NULL when `size` is 0, which is a message like any other. Returns 0;
- * -ETIMEDOUT; -EMSGSIZE (over vouch_datagram_get_packet_max, which the message names);
- * -ECONNREFUSED: nobody receives at `to`; -ENOENT: there is no such file; -EACCES, -EPERM (it takes
- * messages of another one only), -EPROTOTYPE, -EDESTADDRREQ (no destination),
- * VOUCH_E_ABSTRACT_OFF, -EINVAL (an empty address), -ESHUTDOWN, -ECHILD, other errnos. Nothing was
- * sent then. The address is in the message of `ret_error` (may be NULL). Symbolic links are
- * followed, as by sendto(2). */
+ * places at first, net.unix.max_dgram_qlen) and our own buffer, where what any receiver has not
+ * read counts (SO_SNDBUF). `to` NULL is the default destination. `data` may be NULL when `size` is
+ * 0, which is a message like any other. Returns 0; -ETIMEDOUT; -EMSGSIZE (over
+ * vouch_datagram_get_packet_max, which the message names); -ECONNREFUSED: nobody receives at `to`;
+ * -ENOENT: there is no such file; -EACCES, -EPERM (it takes messages of another one only),
+ * -EPROTOTYPE, -EDESTADDRREQ (no destination), VOUCH_E_ABSTRACT_OFF, -EINVAL (an empty address),
+ * -ESHUTDOWN, -ECHILD, other errnos. Nothing was sent then. The address is in the message of
+ * `ret_error` (may be NULL). Symbolic links are followed, as by sendto(2). */
 VOUCH_API VOUCH_MUST_CHECK int vouch_datagram_send(struct vouch_datagram *datagram,
                                                    const struct vouch_datagram_address *to,
                                                    const void *data, size_t size, int64_t deadline,
                                                    struct vouch_error *ret_error);
 
-/* The same without waiting: -EAGAIN when there is no room. With `on_writable` set, that will be
- * called when there is; at most VOUCH_DATAGRAM_CONGESTED_MAX destinations are remembered, and
- * -ENOBUFS is returned for one more. */
+/* Destinations without room that are remembered at a time. One that never has room keeps its place:
+ * those for which there is none, or no memory, share a call of on_writable with an empty address,
+ * 10 ms later. Nobody can keep another from being told. */
 #define VOUCH_DATAGRAM_CONGESTED_MAX 64
+
+/* The same without waiting: -EAGAIN when there is no room. With `on_writable` set, that will be
+ * called once when there is. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_datagram_try_send(struct vouch_datagram *datagram,
                                                        const struct vouch_datagram_address *to,
                                                        const void *data, size_t size,
@@ -159,7 +163,8 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_datagram_try_recv(struct vouch_datagram *da
  * (POLLIN of poll.h), and for at most the timeout (ns from now, VOUCH_FOREVER: none).
  * When it is ready or the time is over: vouch_datagram_process, which calls on_writable, then
  * vouch_datagram_try_recv until -EAGAIN. The descriptor is not the socket's where on_writable is
- * set: do nothing with it but poll. */
+ * set: do nothing with it but poll. The timeout holds until vouch_datagram_try_send answers
+ * -EAGAIN: in another thread than the loop's, wake the loop after that, so that it asks again. */
 VOUCH_API int vouch_datagram_get_fd(const struct vouch_datagram *datagram);
 VOUCH_API short vouch_datagram_get_events(const struct vouch_datagram *datagram);
 VOUCH_API int64_t vouch_datagram_get_timeout(struct vouch_datagram *datagram);

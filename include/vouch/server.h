@@ -149,13 +149,21 @@ struct vouch_method {
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_method(struct vouch_server *server,
                                                        const struct vouch_method *method);
 
-/* Serves whoever the listener admits. Takes it over on success only; its statistics may still be
- * asked for until vouch_server_free. Before or while serving. 0, -ENOMEM, -ESHUTDOWN, errnos. */
+/* Serves whoever the listener admits. Takes it over on success only: its statistics, address and
+ * port may still be asked for until it is removed or the server freed, nothing else be done with
+ * it. Before or while serving. 0, -ENOMEM, -ESHUTDOWN, errnos. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_listener(struct vouch_server *server,
                                                          struct vouch_listener *listener);
 
+/* Closes and frees one of the server's listeners. Connections that it has let in are served on.
+ * 0, -ENOENT (not one of the server's), -ECHILD. Any thread, handlers too; waits for nobody, does
+ * file-system work. */
+VOUCH_API int vouch_server_remove_listener(struct vouch_server *server,
+                                           struct vouch_listener *listener);
+
 /* How connections are served. What is said here is remembered until the server is freed, once for
- * all that are served in the same way: dialects are made for a server, not for a connection. */
+ * all that are served in the same way: dialects are made for a server, not for a connection or a
+ * listener. */
 struct vouch_serve_options {
     size_t size;
     /* What is spoken beside vouch's own wire; each must outlive the server. Where there are several

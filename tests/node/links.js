@@ -50,6 +50,7 @@ const commands = {
   'seqpacket-client': (path) => {
     const socket = new SeqpacketSocket()
     let emptied = false
+    let complete = false
     const all = questions(
       packetSizes,
       (bytes) => socket.write(bytes),
@@ -60,10 +61,13 @@ const commands = {
     )
     socket.on('data', (bytes) => {
       if (!emptied) all.answered(bytes)
-      else if (bytes.toString() === 'e') socket.end()
-      else fail(`an empty packet was answered by ${bytes.length} bytes`)
+      else if (bytes.toString() !== 'e') fail(`an empty packet was answered by ${bytes.length} bytes`)
+      else {
+        complete = true
+        socket.end()
+      }
     })
-    socket.on('end', () => process.exit(emptied ? 0 : 1))
+    socket.on('end', () => (complete ? process.exit(0) : fail('the end came before all answers')))
     socket.on('error', (error) => fail(error))
     socket.connect(path, all.ask)
   },
