@@ -57,8 +57,7 @@ struct server_listener {
     struct server_listener *next;
     const struct serving *serving;
     struct vouch_listener *listener;
-    unsigned
-        users; /* the server until it is removed, each thread inside; 0: it is an idle struct */
+    unsigned users; /* the server until it is removed, each thread inside; 0: an idle struct */
 };
 
 struct server_conn {
