@@ -250,15 +250,25 @@ Test(proto_stream, kept_messages_survive_the_peer) {
     end();
 }
 
+/* Until there is no room; a short wait may end before all that was sent has been read. */
+static int close_waiting_for_room(void) {
+    int64_t give_up = vouch_deadline_in(LONG);
+    int r;
+    do
+        r = vouch_proto_stream_close_send(stream, vouch_deadline_in(VOUCH_MILLISECONDS(10)));
+    while (r == -ETIMEDOUT && vouch_now() < give_up);
+    return r;
+}
+
 Test(proto_stream, kept_messages_have_a_limit) {
     begin();
     for (int i = 0; i <= VOUCH_PROTO_STREAM_KEPT_MAX; i++)
         SEND("\x06\x01\x08\x05");
     SEND("\x02\x03");
-    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), -EAGAIN);
-    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), -EAGAIN);
+    cr_assert_eq(close_waiting_for_room(), -EAGAIN);
+    cr_assert_eq(close_waiting_for_room(), -EAGAIN);
     cr_assert_eq(read_number(stream, NULL), 5);
-    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), -EAGAIN);
+    cr_assert_eq(close_waiting_for_room(), -EAGAIN);
     cr_assert_eq(read_number(stream, NULL), 5);
     cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), 0);
     EXPECT("\x02\x02");
@@ -269,7 +279,7 @@ Test(proto_stream, kept_bytes_have_a_limit) {
     struct vouch_chunk_options options = {VOUCH_OPTIONS(options), .max_read = 8};
     begin_with(&options);
     SEND("\x06\x01\x08\x05\x06\x01\x08\x05\x06\x01\x08\x05\x06\x01\x08\x05\x02\x03");
-    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), -EAGAIN);
+    cr_assert_eq(close_waiting_for_room(), -EAGAIN);
     cr_assert_eq(read_number(stream, NULL), 5);
     cr_assert_eq(read_number(stream, NULL), 5);
     cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), 0);
@@ -327,7 +337,7 @@ Test(proto_stream, deadlines) {
     cr_assert_eq(read_number(stream, NULL), 5, "after a deadline reading goes on");
     vouch_proto_stream_set_deadline(stream, VOUCH_WRITE, vouch_now() - 1);
     cr_assert_eq(write_number(stream, 1), -ETIMEDOUT);
-    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), -EAGAIN);
+    cr_assert_eq(close_waiting_for_room(), -EAGAIN);
     vouch_proto_stream_set_deadline(stream, VOUCH_BOTH, VOUCH_FOREVER);
     cr_assert_eq(write_number(stream, 1), 0, "the close was not sent either");
     EXPECT("\x06\x01\x08\x01");
