@@ -113,6 +113,7 @@ struct vouch_janus {
     int64_t attempt_at;         /* when the next attempt is made, without a link */
     int64_t attempt_deadline;   /* of the link that is being opened */
     unsigned round;             /* how many times all of them have failed */
+    int64_t connect_deadline;   /* of all of it */
     int opened_result;          /* what on_open is told */
     struct vouch_error failure; /* of the last attempt; after the end, its cause */
     unsigned in_flight;         /* all of them */

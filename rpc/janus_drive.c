@@ -80,7 +80,8 @@ int64_t janus_next_time(struct vouch_janus *janus) {
     if (janus->more)
         return 0;
     if (janus->phase == JANUS_CONNECTING)
-        next = earlier(next, janus->link ? janus->attempt_deadline : janus->attempt_at);
+        next = earlier(next, janus->link ? janus->attempt_deadline
+                                         : earlier(janus->attempt_at, janus->connect_deadline));
     if (janus->phase == JANUS_OPEN)
         next = earlier(next, earlier(janus->next_keepalive, probe_deadline(janus)));
     if (janus->link && janus->phase != JANUS_ENDED) {

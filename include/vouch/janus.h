@@ -160,6 +160,9 @@ struct vouch_janus_options {
     unsigned retries;
     /* Before each of these rounds, ns; 0: 1 s. */
     int64_t retry_pause;
+    /* For all of it, every address, round and pause, ns; then connecting has failed (-ETIMEDOUT). 0
+     * or VOUCH_FOREVER: as long as these take. */
+    int64_t connect_total_timeout;
 
     /* For calls that don't say their own, ns; 0: 30 s; VOUCH_FOREVER. */
     int64_t call_timeout;
@@ -204,12 +207,13 @@ struct vouch_janus_options {
  *     ws://HOST[:PORT][/PATH]        WebSocket; port 80 if none is said (the gateway's is 8188)
  *     ws+unix://SOCKET[:/PATH]       WebSocket over a UNIX socket
  *
- * HOST is a name, an IPv4 address or an IPv6 one in brackets; looking a name up may wait. Neither
- * $http_proxy nor a redirection is followed.
+ * HOST is a name, an IPv4 address or an IPv6 one in brackets; looking a name up may wait, and no
+ * timeout ends that. Neither $http_proxy nor a redirection is followed.
  *
  * 0, -EINVAL (an address that cannot be read, or an option out of range), -ENOTSUP (WebSocket,
- * built without libwebsockets), else the failure of the last address: the message names it.
- * `options` and `ret_error` may be NULL. Any thread; waits. */
+ * built without libwebsockets), -ETIMEDOUT (connect_total_timeout), else the failure of the last
+ * address: the message names it. `options` and `ret_error` may be NULL. Any thread; waits. Who
+ * wants to give up meanwhile connects with vouch_janus_connect_async, and closes. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_janus_connect(const char *const *addresses, size_t count,
                                                    const struct vouch_janus_options *options,
                                                    struct vouch_janus **ret_janus,
