@@ -18,9 +18,9 @@
 #include "lib/os.h"
 #include "rpc/janus_link.h"
 #include "rpc/janus_message.h"
+#include "rpc/janus_table.h"
 
-#define JANUS_BUCKETS 64         /* of tables by id: a power of two */
-#define JANUS_CALL_BUCKETS 1024u /* of that by transaction */
+#define JANUS_CALL_BUCKETS 1024u /* of the table by transaction */
 #define JANUS_TRANSACTION_BYTES 16
 #define JANUS_TRANSACTION_TEXT ((size_t)2 * JANUS_TRANSACTION_BYTES)
 
@@ -48,25 +48,23 @@ struct janus_sleeper {
 };
 
 struct vouch_janus_session {
+    struct janus_node node; /* first; its id is 0 until the gateway has said it */
     struct vouch_janus *janus;
     struct vouch_buffer *self;
     unsigned refs;
-    uint64_t id; /* 0 until the gateway has said it */
-    int state;   /* 0, -ESTALE */
+    int state; /* 0, -ESTALE */
     bool registered;
-    struct vouch_janus_session *chain; /* of its bucket */
     struct vouch_janus_listener listener;
     int64_t interval, idle_since; /* of keep-alives */
 };
 
 struct vouch_janus_handle {
+    struct janus_node node; /* first; as that of a session */
     struct vouch_janus_session *session;
     struct vouch_buffer *self;
     unsigned refs;
-    uint64_t id;
     int state;
     bool registered, forgotten; /* by the program */
-    struct vouch_janus_handle *chain;
     struct vouch_janus_listener listener;
 };
 
@@ -129,10 +127,9 @@ struct vouch_janus {
     struct janus_output *output, **output_end;
     size_t output_bytes;
 
-    struct vouch_janus_session *sessions[JANUS_BUCKETS];
-    struct vouch_janus_handle *handles[JANUS_BUCKETS];
-    int64_t next_keepalive; /* no session's is earlier */
-    int64_t probed_at;      /* the first keep-alive after which nothing has come; 0: none */
+    struct janus_table sessions, handles; /* handles of all sessions */
+    int64_t next_keepalive;               /* no session's is earlier */
+    int64_t probed_at; /* the first keep-alive after which nothing has come; 0: none */
 
     struct janus_due *due, **due_end;
     struct janus_due opened, ended;

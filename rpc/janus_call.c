@@ -194,12 +194,12 @@ static void count(struct vouch_janus *janus, const struct janus_call *call) {
  */
 static void spread(struct janus_call *call) {
     if (call->verb == VOUCH_JANUS_DO_DETACH || call->result == VOUCH_JANUS_ERROR_HANDLE_NOT_FOUND) {
-        if (call->handle && call->handle->id)
+        if (call->handle && call->handle->node.id)
             janus_handle_end(call->handle, "the handle was detached");
     }
     if (call->verb == VOUCH_JANUS_DO_DESTROY ||
         call->result == VOUCH_JANUS_ERROR_SESSION_NOT_FOUND) {
-        if (call->session && call->session->id)
+        if (call->session && call->session->node.id)
             janus_session_end(call->session, "the session was destroyed");
     }
 }

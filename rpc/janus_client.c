@@ -22,6 +22,8 @@ static void destroy(struct vouch_janus *janus) {
     janus_loop_deinit(janus);
     pthread_mutex_destroy(&janus->lock);
     janus_options_drop(janus);
+    janus_table_deinit(&janus->sessions);
+    janus_table_deinit(&janus->handles);
     vouch_buffer_unref(janus->self);
     vouch_pool_unref(pool);
 }
@@ -41,6 +43,8 @@ static int janus_new(struct vouch_pool *pool, const struct vouch_janus_options *
         return -ENOMEM;
     janus->self = self;
     janus->pool = vouch_pool_ref(pool);
+    janus_table_init(&janus->sessions, pool);
+    janus_table_init(&janus->handles, pool);
     janus->refs = 1;
     janus->epoch = os_process_epoch();
     janus->options = *options;

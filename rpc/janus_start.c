@@ -87,9 +87,9 @@ static int print(struct vouch_janus *janus, const struct vouch_janus_request *r,
         .api_secret = janus->options.api_secret,
         .token = janus->options.token,
         .session_id = r->verb == VOUCH_JANUS_DO_CLAIM ? r->id
-                      : call->session                 ? call->session->id
+                      : call->session                 ? call->session->node.id
                                                       : 0,
-        .handle_id = call->handle ? call->handle->id : 0,
+        .handle_id = call->handle ? call->handle->node.id : 0,
     };
     return janus_request_print(r, &head, janus->pool, sizeof(struct janus_output),
                                janus->options.max_message, ret_text, ret_error);
