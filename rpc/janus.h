@@ -244,6 +244,10 @@ void janus_handle_unref(struct vouch_janus_handle *handle);
 void janus_session_end(struct vouch_janus_session *session, const char *text);
 void janus_handle_end(struct vouch_janus_handle *handle, const char *text);
 void janus_keepalives(struct vouch_janus *janus, int64_t now);
+/* How long before it is due a keep-alive may leave, because another one does. */
+static inline int64_t janus_keepalive_slack(int64_t interval) {
+    return interval / 8;
+}
 
 /* ---- rpc/janus_dispatch.c: what came, and the callbacks ---- */
 

@@ -140,6 +140,13 @@ static void keep_alive(struct vouch_janus_session *session, int64_t now) {
         janus->probed_at = now;
 }
 
+/* All sessions are looked at each time: those that are nearly due go along, so that this is not
+ * done for each of them. */
+static bool may_go(const struct vouch_janus_session *session, int64_t now) {
+    int64_t due = due_at(session);
+    return due != VOUCH_FOREVER && due - janus_keepalive_slack(session->interval) <= now;
+}
+
 void janus_keepalives(struct vouch_janus *janus, int64_t now) {
     if (now < janus->next_keepalive)
         return;
@@ -148,7 +155,7 @@ void janus_keepalives(struct vouch_janus *janus, int64_t now) {
         struct vouch_janus_session *session = (void *)janus->sessions.chains[i], *next;
         for (; session && janus->phase == JANUS_OPEN; session = next) {
             session->refs++; /* sending may end the connection, and with it calls */
-            if (due_at(session) <= now)
+            if (may_go(session, now))
                 keep_alive(session, now);
             if (due_at(session) < janus->next_keepalive)
                 janus->next_keepalive = due_at(session);

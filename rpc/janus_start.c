@@ -35,12 +35,13 @@ static int check_start(struct vouch_janus *janus, const struct janus_start *star
     return 0;
 }
 
-/* A keep-alive of our own ends before the next is due: while it is under way it holds its session,
- * which may be all that does. */
+/* A keep-alive of our own ends before the next may leave: while it is under way it holds its
+ * session, which may be all that does. */
 static int64_t timeout_of(const struct vouch_janus *janus, const struct janus_start *start) {
     if (!start->own)
         return janus->options.call_timeout;
     int64_t interval = start->request->session->interval;
+    interval -= janus_keepalive_slack(interval);
     return interval < janus->options.answer_timeout ? interval : janus->options.answer_timeout;
 }
 

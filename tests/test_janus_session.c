@@ -244,6 +244,25 @@ Test(janus_session, thousands_of_handles) {
     support_allocator_check(&memory);
 }
 
+/* Those that are nearly due go along, so that they are not all looked at for each of them. */
+Test(janus_session, keep_alives_go_together) {
+    const int64_t interval = VOUCH_MILLISECONDS(80);
+    int64_t apart;
+    do { /* where we were held up in between, they have no reason to */
+        begin(VOUCH_FOREVER, VOUCH_FOREVER);
+        int64_t first = vouch_now();
+        struct vouch_janus_session *one = make(interval, FIVE), *other = make(interval, SIX);
+        apart = vouch_now() - first;
+        while (stats().keepalives == 0)
+            cr_assert_eq(vouch_janus_process(janus), 0);
+        if (apart < interval / 8)
+            cr_assert_eq(stats().keepalives, 2);
+        vouch_janus_session_free(one);
+        vouch_janus_session_free(other);
+        end();
+    } while (apart >= interval / 8);
+}
+
 /* ---- freeing ---- */
 
 Test(janus_session, in_any_order) {

@@ -166,7 +166,8 @@ struct vouch_janus_options {
 
     /* For calls that don't say their own, ns; 0: 30 s; VOUCH_FOREVER. */
     int64_t call_timeout;
-    /* A session that has sent nothing for so long sends a keep-alive, ns; 0:
+    /* A session that has sent nothing for so long sends a keep-alive (or when 7/8 of it have passed
+     * and another session sends one), ns; 0:
      * VOUCH_JANUS_KEEPALIVE_DEFAULT; VOUCH_FOREVER: never. Has to be well below the gateway's
      * session-timeout, which vouch_janus_info tells (60 s if nobody changed it). */
     int64_t keepalive_interval;
