@@ -137,12 +137,13 @@ struct vouch_janus {
     size_t answer_bytes; /* of calls that wait for their callback */
     pthread_t deliverer;
 
-    /* For a foreign loop, where the system has it: one descriptor for the link's and for a wake-up
-     * by threads that do something that concerns the loop. */
-    int loop_fd, loop_link; /* -1; the link's descriptor that is in it */
+    /* For a foreign loop: a wake-up by threads that do something that concerns it and, where the
+     * system has it, one descriptor for that and for the link's. */
     struct os_wake loop_wake;
+    int loop_fd;        /* -1: the loop has both */
+    int loop_link;      /* the link's, as the loop knows it */
     int64_t loop_until; /* when the loop looks again by itself */
-    bool loop_tried, looping;
+    bool loop_begun, looping;
 
     struct os_wake wake;
     int64_t poll_until;
@@ -256,6 +257,16 @@ void janus_due_push(struct vouch_janus *janus, struct janus_due *due, enum janus
 /* Runs the callbacks that are due; the lock is let go of meanwhile. Returns how many. */
 int janus_deliver(struct vouch_janus *janus);
 
+/* ---- rpc/janus_loop.c: foreign loops ---- */
+
+/* Tells the foreign loop, if there is one, that there is something to do or to look at. */
+void janus_wake_loop(struct vouch_janus *janus);
+/* After what another thread has done: there may be another link, or none. */
+void janus_loop_follow(struct vouch_janus *janus);
+/* Before the link is closed; at the end of all. */
+void janus_loop_forget(struct vouch_janus *janus);
+void janus_loop_deinit(struct vouch_janus *janus);
+
 /* ---- rpc/janus_drive.c: waiting ---- */
 
 /* Receives, sends, expires: all that can be done without waiting. */
@@ -269,14 +280,11 @@ bool janus_in_callback(const struct vouch_janus *janus); /* the calling thread i
 void janus_wake_sleeper(struct janus_sleeper *sleeper);  /* NULL is ignored */
 /* Tells the thread in poll(2) that what it waits for has changed. */
 void janus_wake_driver(struct vouch_janus *janus);
-/* Tells the foreign loop, if there is one, that there is something to do or to look at. */
-void janus_wake_loop(struct vouch_janus *janus);
 /* Something is due at `when`: whoever waits for longer looks again. */
 void janus_wake_before(struct vouch_janus *janus, int64_t when);
-/* Before the link is closed; at the end of all. */
-void janus_loop_forget(struct vouch_janus *janus);
-void janus_loop_deinit(struct vouch_janus *janus);
 /* Until the connection is made, or has failed. */
 void janus_await_open(struct vouch_janus *janus);
+/* How many callbacks have run, or how the connection has ended. */
+int janus_outcome(const struct vouch_janus *janus, int count);
 
 #endif

@@ -23,6 +23,18 @@ static void end(void) {
     janus_gateway_end(&gateway);
 }
 
+struct opening {
+    unsigned count;
+    int result;
+};
+static void on_open(void *context, int result, const struct vouch_error *error) {
+    struct opening *opening = context;
+    opening->count++;
+    opening->result = result;
+    if (result < 0)
+        cr_assert_eq(error->code, result);
+}
+
 /* ---- addresses ---- */
 
 Test(janus_client, the_first_that_answers) {
@@ -57,6 +69,7 @@ Test(janus_client, none_answers) {
 /* It comes while we pause. */
 Test(janus_client, in_a_later_round) {
     struct janus_outcome outcome = {0};
+    struct opening opening = {0};
     struct vouch_janus *janus;
     char late[2 * SUPPORT_PATH_MAX];
     begin();
@@ -65,33 +78,21 @@ Test(janus_client, in_a_later_round) {
     const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .retries = UINT_MAX,
                                                 .retry_pause = VOUCH_MILLISECONDS(1)};
     const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
-    cr_assert_eq(vouch_janus_connect_async(addresses, 1, &options, NULL, NULL, &janus, NULL), 0);
+    cr_assert_eq(vouch_janus_connect_async(addresses, 1, &options, on_open, &opening, &janus, NULL),
+                 0);
     cr_assert_eq(vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL),
                  0);
     for (int i = 0; i < 5; i++)
         cr_assert_eq(vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(2))), -ETIMEDOUT);
     snprintf(late, sizeof(late), "%s-late", gateway.path);
     cr_assert_eq(rename(gateway.path, late), 0);
-    while (vouch_janus_get_fd(janus) < 0)
-        (void)vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(2)));
+    janus_wait_for(janus, &opening.count, 1);
     janus_gateway_accept(&gateway);
     janus_gateway_expect(&gateway, "ping", "{'janus':'pong','transaction':'%'}", NULL);
     janus_wait_for(janus, &outcome.callbacks, 1);
     cr_assert_eq(outcome.result, 0);
     vouch_janus_free(janus);
     end();
-}
-
-struct opening {
-    unsigned count;
-    int result;
-};
-static void on_open(void *context, int result, const struct vouch_error *error) {
-    struct opening *opening = context;
-    opening->count++;
-    opening->result = result;
-    if (result < 0)
-        cr_assert_eq(error->code, result);
 }
 
 Test(janus_client, without_waiting) {

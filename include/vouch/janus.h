@@ -429,13 +429,18 @@ VOUCH_API int vouch_janus_cancel_id(struct vouch_janus *janus, uint64_t id);
 VOUCH_API int vouch_janus_wait(struct vouch_janus *janus, int64_t deadline);
 
 /* For a foreign loop: poll get_fd for get_events (POLLIN/POLLOUT of poll.h) at most get_timeout ns
- * (VOUCH_FOREVER: no limit), then call process, whatever happened. The descriptor is -1 while there
- * is none to wait for (between attempts to connect, after the end), and may be another after each
- * process until the connection is made; then it stays. process runs callbacks and returns how many,
- * or how the connection has ended, when nothing is left to be reported. Other threads may make
- * calls beside the loop: what they read or begin that concerns it makes the descriptor readable.
- * (Not where the system has no epoll: there let the loop wait for a second at most.) */
+ * (VOUCH_FOREVER: no limit), then call process, whatever happened. process runs callbacks and
+ * returns how many, or how the connection has ended, when nothing is left to be reported. Other
+ * threads may make calls beside the loop, and close: what they read or begin that concerns it makes
+ * the descriptor readable.
+ *
+ * On Linux the descriptor stays the same until the end of the connection; then it is -1. Where the
+ * system has no such descriptor it is the socket's own: to be asked for after each process, -1
+ * while there is none (between attempts to connect), and threads beside the loop show in another
+ * one, get_wake_fd, which is polled for POLLIN as well. That stays the same until
+ * vouch_janus_free, and is -1 where it is not needed, which poll(2) ignores. */
 VOUCH_API int vouch_janus_get_fd(struct vouch_janus *janus);
+VOUCH_API int vouch_janus_get_wake_fd(struct vouch_janus *janus);
 VOUCH_API short vouch_janus_get_events(struct vouch_janus *janus);
 VOUCH_API int64_t vouch_janus_get_timeout(struct vouch_janus *janus);
 VOUCH_API int vouch_janus_process(struct vouch_janus *janus);
