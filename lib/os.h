@@ -75,13 +75,6 @@ static inline void os_relax(void) {
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("isb");
-    /* A descriptor that is readable while one of those in it is ready, for foreign loops: >= 0, or
-     * a negative errno; -ENOTSUP where the system has none. */
-    int os_gather(void);
-    /* Puts `fd` in, or changes what it is looked at for (events of poll.h). 0 or negative errno. */
-    int os_gather_set(int gather, int fd, short events) VOUCH_MUST_CHECK;
-    void os_gather_remove(int gather, int fd); /* before it is closed; an unknown one is ignored */
-
 #endif
 }
 
