@@ -275,6 +275,30 @@ Test(janus_client, closed_while_another_thread_waits_for_the_connection) {
     end();
 }
 
+static void *pings_tagged(void *context) {
+    const struct vouch_call_options tagged = {VOUCH_OPTIONS(tagged), .timeout = VOUCH_FOREVER,
+                                              .tag = 7};
+    return (void *)(intptr_t)vouch_janus_ping(context, &tagged, NULL);
+}
+
+/* They wait for the connection as well, and no longer than for anything else. */
+Test(janus_client, calls_while_there_is_no_connection_yet) {
+    const struct vouch_janus_options options = {VOUCH_OPTIONS(options), .retries = UINT_MAX,
+                                                .retry_pause = VOUCH_FOREVER};
+    const struct vouch_call_options soon = {VOUCH_OPTIONS(soon), .timeout = VOUCH_MILLISECONDS(20)};
+    struct vouch_janus *janus;
+    begin();
+    const char *addresses[] = {"file:///nonexistent"};
+    cr_assert_eq(vouch_janus_connect_async(addresses, 1, &options, NULL, NULL, &janus, NULL), 0);
+    cr_assert_eq(vouch_janus_ping(janus, &soon, NULL), -ETIMEDOUT);
+    pthread_t thread = support_thread_start(pings_tagged, janus);
+    while (vouch_janus_cancel(janus, 7) == 0)
+        ; /* until it is inside */
+    cr_assert_eq((intptr_t)support_thread_join(thread), -ECANCELED);
+    vouch_janus_free(janus);
+    end();
+}
+
 /* ---- the end ---- */
 
 struct ending {
