@@ -116,6 +116,7 @@ int janus_call_start(struct vouch_janus *janus, const struct janus_start *start,
                      struct janus_call **ret_call, struct vouch_error *ret_error) {
     struct vouch_buffer *text = NULL;
     struct janus_call *call;
+    int64_t now = vouch_now(); /* before a timeout begins: only a deadline can have passed */
     int result = check_start(janus, start, ret_error);
     if (result < 0)
         return result;
@@ -129,7 +130,7 @@ int janus_call_start(struct vouch_janus *janus, const struct janus_start *start,
         result = set_objects(janus, start->request, call);
     if (result < 0)
         janus_fail(ret_error, result, "%s", vouch_strerror(result));
-    if (result == 0 && call->deadline <= vouch_now())
+    if (result == 0 && call->deadline <= now)
         result = janus_fail(ret_error, -ETIMEDOUT, "the deadline has passed");
     if (result == 0)
         result = print(janus, start->request, call, &text, ret_error);

@@ -257,13 +257,9 @@ Test(janus_verbs, a_timeout) {
     for (int i = 0; i < VERBS; i++) {
         mute_begin();
         cr_assert_eq(verbs[i].call(&soon, &error), -ETIMEDOUT, "%s", verbs[i].name);
-        if (strcmp(error.message, "the deadline has passed") == 0) {
-            i--; /* we were held up before it was sent, which says nothing */
-        } else {
-            cr_assert_str_eq(error.message, "no answer before the deadline");
-            janus_gateway_expect(&gateway, verbs[i].name, NULL, NULL);
-            check_state(&verbs[i]);
-        }
+        cr_assert_str_eq(error.message, "no answer before the deadline");
+        janus_gateway_expect(&gateway, verbs[i].name, NULL, NULL);
+        check_state(&verbs[i]);
         mute_end();
     }
 }
@@ -312,11 +308,7 @@ Test(janus_verbs, without_waiting_a_timeout) {
     struct janus_outcome outcome;
     for (int i = 0; i < VERBS; i++) {
         mute_begin();
-        int result;
-        do /* held up before it was sent */
-            result = begin_call(&verbs[i], &soon, &outcome, NULL);
-        while (result == -ETIMEDOUT);
-        cr_assert_eq(result, 0, "%s", verbs[i].name);
+        cr_assert_eq(begin_call(&verbs[i], &soon, &outcome, NULL), 0, "%s", verbs[i].name);
         janus_wait_for(janus, &outcome.callbacks, 1);
         cr_assert_eq(outcome.result, -ETIMEDOUT, "%s", verbs[i].name);
         check_state(&verbs[i]);
