@@ -368,7 +368,7 @@ static void launch(struct janus_real *real) {
 static bool answers(const char *address, struct vouch_error *ret_error) {
     const struct vouch_janus_options set = {
         VOUCH_OPTIONS(set), .retries = UINT_MAX, .retry_pause = VOUCH_MILLISECONDS(20),
-        .connect_total_timeout = VOUCH_SECONDS(1), .call_timeout = VOUCH_SECONDS(1)};
+        .connect_total_timeout = VOUCH_MILLISECONDS(250), .call_timeout = VOUCH_SECONDS(1)};
     struct vouch_janus *janus;
     if (vouch_janus_connect(&address, 1, &set, &janus, ret_error) < 0)
         return false;
