@@ -18,9 +18,9 @@
 #include "lib/os.h"
 #include "rpc/janus_link.h"
 #include "rpc/janus_message.h"
+#include "rpc/janus_table.h"
 
-#define JANUS_BUCKETS 64         /* of tables by id: a power of two */
-#define JANUS_CALL_BUCKETS 1024u /* of that by transaction */
+#define JANUS_CALL_BUCKETS 1024u /* of the table by transaction */
 #define JANUS_TRANSACTION_BYTES 16
 #define JANUS_TRANSACTION_TEXT ((size_t)2 * JANUS_TRANSACTION_BYTES)
 
@@ -48,25 +48,23 @@ struct janus_sleeper {
 };
 
 struct vouch_janus_session {
+    struct janus_node node; /* first; its id is 0 until the gateway has said it */
     struct vouch_janus *janus;
     struct vouch_buffer *self;
     unsigned refs;
-    uint64_t id; /* 0 until the gateway has said it */
-    int state;   /* 0, -ESTALE */
+    int state; /* 0, -ESTALE */
     bool registered;
-    struct vouch_janus_session *chain; /* of its bucket */
     struct vouch_janus_listener listener;
     int64_t interval, idle_since; /* of keep-alives */
 };
 
 struct vouch_janus_handle {
+    struct janus_node node; /* first; as that of a session */
     struct vouch_janus_session *session;
     struct vouch_buffer *self;
     unsigned refs;
-    uint64_t id;
     int state;
     bool registered, forgotten; /* by the program */
-    struct vouch_janus_handle *chain;
     struct vouch_janus_listener listener;
 };
 
@@ -113,6 +111,7 @@ struct vouch_janus {
     int64_t attempt_at;         /* when the next attempt is made, without a link */
     int64_t attempt_deadline;   /* of the link that is being opened */
     unsigned round;             /* how many times all of them have failed */
+    int64_t connect_deadline;   /* of all of it */
     int opened_result;          /* what on_open is told */
     struct vouch_error failure; /* of the last attempt; after the end, its cause */
     unsigned in_flight;         /* all of them */
@@ -128,10 +127,9 @@ struct vouch_janus {
     struct janus_output *output, **output_end;
     size_t output_bytes;
 
-    struct vouch_janus_session *sessions[JANUS_BUCKETS];
-    struct vouch_janus_handle *handles[JANUS_BUCKETS];
-    int64_t next_keepalive; /* no session's is earlier */
-    int64_t probed_at;      /* the first keep-alive after which nothing has come; 0: none */
+    struct janus_table sessions, handles; /* handles of all sessions */
+    int64_t next_keepalive;               /* no session's is earlier */
+    int64_t probed_at; /* the first keep-alive after which nothing has come; 0: none */
 
     struct janus_due *due, **due_end;
     struct janus_due opened, ended;
@@ -139,12 +137,13 @@ struct vouch_janus {
     size_t answer_bytes; /* of calls that wait for their callback */
     pthread_t deliverer;
 
-    /* For a foreign loop, where the system has it: one descriptor for the link's and for a wake-up
-     * by threads that do something that concerns the loop. */
-    int loop_fd, loop_link; /* -1; the link's descriptor that is in it */
+    /* For a foreign loop: a wake-up by threads that do something that concerns it and, where the
+     * system has it, one descriptor for that and for the link's. */
     struct os_wake loop_wake;
+    int loop_fd;        /* -1: the loop has both */
+    int loop_link;      /* the link's, as the loop knows it */
     int64_t loop_until; /* when the loop looks again by itself */
-    bool loop_tried, looping;
+    bool loop_begun, looping;
 
     struct os_wake wake;
     int64_t poll_until;
@@ -246,6 +245,10 @@ void janus_handle_unref(struct vouch_janus_handle *handle);
 void janus_session_end(struct vouch_janus_session *session, const char *text);
 void janus_handle_end(struct vouch_janus_handle *handle, const char *text);
 void janus_keepalives(struct vouch_janus *janus, int64_t now);
+/* How long before it is due a keep-alive may leave, because another one does. */
+static inline int64_t janus_keepalive_slack(int64_t interval) {
+    return interval / 8;
+}
 
 /* ---- rpc/janus_dispatch.c: what came, and the callbacks ---- */
 
@@ -253,6 +256,16 @@ void janus_dispatch(struct vouch_janus *janus, const char *text, size_t size);
 void janus_due_push(struct vouch_janus *janus, struct janus_due *due, enum janus_due_kind kind);
 /* Runs the callbacks that are due; the lock is let go of meanwhile. Returns how many. */
 int janus_deliver(struct vouch_janus *janus);
+
+/* ---- rpc/janus_loop.c: foreign loops ---- */
+
+/* Tells the foreign loop, if there is one, that there is something to do or to look at. */
+void janus_wake_loop(struct vouch_janus *janus);
+/* After what another thread has done: there may be another link, or none. */
+void janus_loop_follow(struct vouch_janus *janus);
+/* Before the link is closed; at the end of all. */
+void janus_loop_forget(struct vouch_janus *janus);
+void janus_loop_deinit(struct vouch_janus *janus);
 
 /* ---- rpc/janus_drive.c: waiting ---- */
 
@@ -267,14 +280,11 @@ bool janus_in_callback(const struct vouch_janus *janus); /* the calling thread i
 void janus_wake_sleeper(struct janus_sleeper *sleeper);  /* NULL is ignored */
 /* Tells the thread in poll(2) that what it waits for has changed. */
 void janus_wake_driver(struct vouch_janus *janus);
-/* Tells the foreign loop, if there is one, that there is something to do or to look at. */
-void janus_wake_loop(struct vouch_janus *janus);
 /* Something is due at `when`: whoever waits for longer looks again. */
 void janus_wake_before(struct vouch_janus *janus, int64_t when);
-/* Before the link is closed; at the end of all. */
-void janus_loop_forget(struct vouch_janus *janus);
-void janus_loop_deinit(struct vouch_janus *janus);
 /* Until the connection is made, or has failed. */
 void janus_await_open(struct vouch_janus *janus);
+/* How many callbacks have run, or how the connection has ended. */
+int janus_outcome(const struct vouch_janus *janus, int count);
 
 #endif

@@ -191,15 +191,17 @@ static void count(struct vouch_janus *janus, const struct janus_call *call) {
 }
 
 /* What an ended call says of what it was about: gone because it was asked to, or known to be gone.
- */
-static void spread(struct janus_call *call) {
+ * With the connection that is of no interest, and the others are to end with its cause. */
+static void spread(const struct vouch_janus *janus, struct janus_call *call) {
+    if (janus->phase == JANUS_ENDED)
+        return;
     if (call->verb == VOUCH_JANUS_DO_DETACH || call->result == VOUCH_JANUS_ERROR_HANDLE_NOT_FOUND) {
-        if (call->handle && call->handle->id)
+        if (call->handle && call->handle->node.id)
             janus_handle_end(call->handle, "the handle was detached");
     }
     if (call->verb == VOUCH_JANUS_DO_DESTROY ||
         call->result == VOUCH_JANUS_ERROR_SESSION_NOT_FOUND) {
-        if (call->session && call->session->id)
+        if (call->session && call->session->node.id)
             janus_session_end(call->session, "the session was destroyed");
     }
 }
@@ -231,7 +233,7 @@ void janus_complete(struct vouch_janus *janus, struct janus_call *call, int resu
     snprintf(call->error.message, sizeof(call->error.message), "%s",
              result == 0 ? "" : (text ? text : vouch_janus_strerror(result)));
     count(janus, call);
-    spread(call);
+    spread(janus, call);
     if (call->own)
         janus_call_free(janus, call);
     else if (call->callback)

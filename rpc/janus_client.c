@@ -22,6 +22,8 @@ static void destroy(struct vouch_janus *janus) {
     janus_loop_deinit(janus);
     pthread_mutex_destroy(&janus->lock);
     janus_options_drop(janus);
+    janus_table_deinit(&janus->sessions);
+    janus_table_deinit(&janus->handles);
     vouch_buffer_unref(janus->self);
     vouch_pool_unref(pool);
 }
@@ -41,6 +43,8 @@ static int janus_new(struct vouch_pool *pool, const struct vouch_janus_options *
         return -ENOMEM;
     janus->self = self;
     janus->pool = vouch_pool_ref(pool);
+    janus_table_init(&janus->sessions, pool);
+    janus_table_init(&janus->handles, pool);
     janus->refs = 1;
     janus->epoch = os_process_epoch();
     janus->options = *options;
@@ -50,6 +54,7 @@ static int janus_new(struct vouch_pool *pool, const struct vouch_janus_options *
     janus->due_end = &janus->due;
     janus->next_deadline = janus->next_keepalive = VOUCH_FOREVER;
     janus->attempt_at = vouch_now();
+    janus->connect_deadline = vouch_deadline_in(options->connect_total_timeout);
     pthread_mutex_init(&janus->lock, NULL);
     int result = os_wake_init(&janus->wake);
     if (result == 0)
@@ -180,6 +185,8 @@ static void attempt(struct vouch_janus *janus, int64_t now) {
     };
     int result = janus_link_ops_of(options.address)->open(&options, &janus->link, &error);
     janus->attempt_deadline = vouch_deadline_in(janus->options.connect_timeout);
+    if (janus->connect_deadline < janus->attempt_deadline)
+        janus->attempt_deadline = janus->connect_deadline;
     if (result < 0) {
         janus->link = NULL;
         error.code = result;
@@ -187,9 +194,26 @@ static void attempt(struct vouch_janus *janus, int64_t now) {
     }
 }
 
+/* The clock is looked at before each attempt: one before it may have waited for a name. */
+static bool is_too_late(const struct vouch_janus *janus) {
+    return janus->connect_deadline != VOUCH_FOREVER && vouch_now() >= janus->connect_deadline;
+}
+
+static void give_up(struct vouch_janus *janus) {
+    const struct vouch_error last = janus->failure;
+    janus_end(janus, -ETIMEDOUT, "no connection before connect_total_timeout%s%.800s",
+              last.code < 0 ? "; the last attempt: " : "", last.code < 0 ? last.message : "");
+}
+
 void janus_connect_step(struct vouch_janus *janus, int64_t now) {
     struct vouch_error error = {.code = 0};
-    while (janus->phase == JANUS_CONNECTING && now >= janus->attempt_at) {
+    while (janus->phase == JANUS_CONNECTING) {
+        if (!janus->link && is_too_late(janus)) {
+            give_up(janus);
+            return;
+        }
+        if (now < janus->attempt_at)
+            return;
         if (!janus->link)
             attempt(janus, now);
         if (!janus->link)

@@ -11,7 +11,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <sched.h>
-#include <unistd.h>
 
 #include "lib/cond.h"
 #include "rpc/janus.h"
@@ -69,6 +68,7 @@ void janus_step(struct vouch_janus *janus) {
         janus_keepalives(janus, now);
     if (janus->link_done && !janus->polling)
         janus_drop_link(janus);
+    janus_loop_follow(janus);
 }
 
 static int64_t earlier(int64_t a, int64_t b) {
@@ -80,7 +80,8 @@ int64_t janus_next_time(struct vouch_janus *janus) {
     if (janus->more)
         return 0;
     if (janus->phase == JANUS_CONNECTING)
-        next = earlier(next, janus->link ? janus->attempt_deadline : janus->attempt_at);
+        next = earlier(next, janus->link ? janus->attempt_deadline
+                                         : earlier(janus->attempt_at, janus->connect_deadline));
     if (janus->phase == JANUS_OPEN)
         next = earlier(next, earlier(janus->next_keepalive, probe_deadline(janus)));
     if (janus->link && janus->phase != JANUS_ENDED) {
@@ -171,6 +172,8 @@ static void drive(struct vouch_janus *janus, const bool *done, int64_t deadline)
         janus_step(janus);
     }
     janus->driving = false;
+    if (janus->loop_begun) /* what was ours to look after is the loop's again */
+        janus_wake_before(janus, janus_next_time(janus));
 }
 
 void janus_await(struct vouch_janus *janus, const bool *done, struct janus_sleeper **sleeper,
@@ -206,8 +209,7 @@ bool janus_in_callback(const struct vouch_janus *janus) {
     return janus->delivering && pthread_equal(janus->deliverer, pthread_self());
 }
 
-/* How many callbacks have run, or how the connection has ended. */
-static int outcome(const struct vouch_janus *janus, int count) {
+int janus_outcome(const struct vouch_janus *janus, int count) {
     return count > 0 || janus->phase != JANUS_ENDED || janus->due ? count : janus->failure.code;
 }
 
@@ -243,7 +245,7 @@ int vouch_janus_wait(struct vouch_janus *janus, int64_t deadline) {
     janus->waiting = true;
     for (;;) {
         count = janus_deliver(janus);
-        result = outcome(janus, count);
+        result = janus_outcome(janus, count);
         if (result == 0 && vouch_now() >= deadline)
             result = -ETIMEDOUT;
         if (result != 0)
@@ -255,115 +257,6 @@ int vouch_janus_wait(struct vouch_janus *janus, int64_t deadline) {
             janus_await(janus, &janus->due_ready, &janus->waiter, deadline);
     }
     janus->waiting = false;
-    pthread_mutex_unlock(&janus->lock);
-    return result;
-}
-
-/* ---- foreign loops ---- */
-
-/* What other threads read is not seen in the link's descriptor any more, and what they begin may be
- * due before the loop looks again. So the loop has a descriptor that shows both: the link's, and
- * those threads' wake-up. */
-
-void janus_wake_loop(struct vouch_janus *janus) {
-    if (janus->loop_fd >= 0 && !janus->looping)
-        os_wake_raise(&janus->loop_wake);
-}
-
-static int link_fd(const struct vouch_janus *janus) {
-    return janus->link && janus->phase != JANUS_ENDED ? janus->link->ops->get_fd(janus->link) : -1;
-}
-
-static short link_events(const struct vouch_janus *janus) {
-    return janus->link && janus->phase != JANUS_ENDED
-               ? janus->link->ops->get_events(janus->link, janus->output != NULL)
-               : 0;
-}
-
-void janus_loop_forget(struct vouch_janus *janus) {
-    if (janus->loop_link >= 0)
-        os_gather_remove(janus->loop_fd, janus->loop_link);
-    janus->loop_link = -1;
-}
-
-void janus_loop_deinit(struct vouch_janus *janus) {
-    if (janus->loop_fd >= 0)
-        (void)close(janus->loop_fd);
-    janus->loop_fd = janus->loop_link = -1;
-    os_wake_deinit(&janus->loop_wake);
-}
-
-/* Where that is not to be had the loop gets the link's own. */
-static void loop_init(struct vouch_janus *janus) {
-    janus->loop_tried = true;
-    int fd = os_gather();
-    if (fd < 0)
-        return;
-    if (os_wake_init(&janus->loop_wake) == 0 &&
-        os_gather_set(fd, janus->loop_wake.read_fd, POLLIN) == 0) {
-        janus->loop_fd = fd;
-        return;
-    }
-    os_wake_deinit(&janus->loop_wake);
-    (void)close(fd);
-}
-
-/* Looks at the link for what it waits for now. */
-static void loop_look(struct vouch_janus *janus) {
-    int fd = janus->loop_fd >= 0 ? link_fd(janus) : -1;
-    if (fd != janus->loop_link)
-        janus_loop_forget(janus);
-    if (fd >= 0 && os_gather_set(janus->loop_fd, fd, link_events(janus)) == 0)
-        janus->loop_link = fd;
-}
-
-int vouch_janus_get_fd(struct vouch_janus *janus) {
-    if (janus_check(janus) < 0)
-        return -1;
-    pthread_mutex_lock(&janus->lock);
-    if (janus->phase == JANUS_OPEN && !janus->loop_tried)
-        loop_init(janus);
-    loop_look(janus);
-    int fd = janus->phase == JANUS_OPEN && janus->loop_fd >= 0 ? janus->loop_fd : link_fd(janus);
-    pthread_mutex_unlock(&janus->lock);
-    return fd;
-}
-
-short vouch_janus_get_events(struct vouch_janus *janus) {
-    short events = 0;
-    if (janus_check(janus) < 0)
-        return 0;
-    pthread_mutex_lock(&janus->lock);
-    events = janus->phase == JANUS_OPEN && janus->loop_fd >= 0 ? POLLIN : link_events(janus);
-    pthread_mutex_unlock(&janus->lock);
-    return events;
-}
-
-int64_t vouch_janus_get_timeout(struct vouch_janus *janus) {
-    if (janus_check(janus) < 0)
-        return VOUCH_FOREVER;
-    pthread_mutex_lock(&janus->lock);
-    int64_t next = janus->due || janus->link_done ? 0 : janus_next_time(janus);
-    janus->loop_until = next;
-    pthread_mutex_unlock(&janus->lock);
-    int64_t now = vouch_now();
-    return next == VOUCH_FOREVER ? next : next > now ? next - now : 0;
-}
-
-int vouch_janus_process(struct vouch_janus *janus) {
-    if (janus_check(janus) < 0)
-        return -ECHILD;
-    pthread_mutex_lock(&janus->lock);
-    int result = janus_in_callback(janus) ? -EDEADLK : 0;
-    if (result == 0) {
-        if (janus->loop_fd >= 0)
-            os_wake_clear(&janus->loop_wake);
-        janus->looping = true;
-        janus_step(janus);
-        janus->looping = false;
-        result = outcome(janus, janus_deliver(janus));
-        loop_look(janus);
-    }
     pthread_mutex_unlock(&janus->lock);
     return result;
 }

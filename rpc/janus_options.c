@@ -11,11 +11,12 @@ int janus_options_read(const struct vouch_janus_options *options,
                        struct vouch_janus_options *ret_set, struct vouch_error *ret_error) {
     struct vouch_janus_options set = {0};
     OPTIONS_READ(set, options);
-    if (set.connect_timeout < 0 || set.retry_pause < 0 || set.call_timeout < 0 ||
-        set.keepalive_interval < 0 || set.answer_timeout < 0)
+    if (set.connect_timeout < 0 || set.retry_pause < 0 || set.connect_total_timeout < 0 ||
+        set.call_timeout < 0 || set.keepalive_interval < 0 || set.answer_timeout < 0)
         return janus_fail(ret_error, -EINVAL, "a time in the options is negative");
     set.connect_timeout = options_time(set.connect_timeout, VOUCH_SECONDS(10));
     set.retry_pause = options_time(set.retry_pause, VOUCH_SECONDS(1));
+    set.connect_total_timeout = options_time(set.connect_total_timeout, VOUCH_FOREVER);
     set.call_timeout = options_time(set.call_timeout, VOUCH_CALL_TIMEOUT_DEFAULT);
     set.keepalive_interval = options_time(set.keepalive_interval, VOUCH_JANUS_KEEPALIVE_DEFAULT);
     set.answer_timeout = options_time(set.answer_timeout, VOUCH_JANUS_ANSWER_DEFAULT);

@@ -12,10 +12,6 @@
 
 #define KEEPALIVE_AGAIN VOUCH_SECONDS(1) /* after one that could not be sent */
 
-static size_t bucket(uint64_t id) {
-    return (size_t)(id % JANUS_BUCKETS);
-}
-
 /* ---- objects ---- */
 
 struct vouch_janus_session *janus_session_new(struct vouch_janus *janus,
@@ -50,18 +46,15 @@ struct vouch_janus_handle *janus_handle_new(struct vouch_janus_session *session,
 }
 
 struct vouch_janus_session *janus_session_find(struct vouch_janus *janus, uint64_t id) {
-    struct vouch_janus_session *session = janus->sessions[bucket(id)];
-    while (session && session->id != id)
-        session = session->chain;
-    return session;
+    return (struct vouch_janus_session *)janus_table_find(&janus->sessions, id);
 }
 
 struct vouch_janus_handle *janus_handle_find(struct vouch_janus *janus, uint64_t session_id,
                                              uint64_t id) {
-    struct vouch_janus_handle *handle = janus->handles[bucket(id)];
-    while (handle && (handle->id != id || handle->session->id != session_id))
-        handle = handle->chain;
-    return handle;
+    struct janus_node *node = janus_table_find(&janus->handles, id);
+    while (node && ((struct vouch_janus_handle *)node)->session->node.id != session_id)
+        node = janus_table_find_next(node);
+    return (struct vouch_janus_handle *)node;
 }
 
 /* When the next keep-alive is due; VOUCH_FOREVER: never. */
@@ -76,10 +69,9 @@ int janus_session_register(struct vouch_janus_session *session, uint64_t id) {
     struct vouch_janus *janus = session->janus;
     if (janus_session_find(janus, id))
         return -EEXIST;
-    session->id = id;
+    session->node.id = id;
     session->registered = true;
-    session->chain = janus->sessions[bucket(id)];
-    janus->sessions[bucket(id)] = session;
+    janus_table_insert(&janus->sessions, &session->node);
     if (due_at(session) < janus->next_keepalive)
         janus->next_keepalive = due_at(session);
     janus_wake_before(janus, janus->next_keepalive);
@@ -88,12 +80,11 @@ int janus_session_register(struct vouch_janus_session *session, uint64_t id) {
 
 int janus_handle_register(struct vouch_janus_handle *handle, uint64_t id) {
     struct vouch_janus *janus = handle->session->janus;
-    if (janus_handle_find(janus, handle->session->id, id))
+    if (janus_handle_find(janus, handle->session->node.id, id))
         return -EEXIST;
-    handle->id = id;
+    handle->node.id = id;
     handle->registered = true;
-    handle->chain = janus->handles[bucket(id)];
-    janus->handles[bucket(id)] = handle;
+    janus_table_insert(&janus->handles, &handle->node);
     return 0;
 }
 
@@ -101,12 +92,8 @@ void janus_session_unref(struct vouch_janus_session *session) {
     if (!session || --session->refs > 0)
         return;
     struct vouch_janus *janus = session->janus;
-    if (session->registered) {
-        struct vouch_janus_session **at = &janus->sessions[bucket(session->id)];
-        while (*at != session)
-            at = &(*at)->chain;
-        *at = session->chain;
-    }
+    if (session->registered)
+        janus_table_remove(&janus->sessions, &session->node);
     vouch_buffer_unref(session->self);
     janus->refs--;
 }
@@ -115,12 +102,8 @@ void janus_handle_unref(struct vouch_janus_handle *handle) {
     if (!handle || --handle->refs > 0)
         return;
     struct vouch_janus_session *session = handle->session;
-    if (handle->registered) {
-        struct vouch_janus_handle **at = &session->janus->handles[bucket(handle->id)];
-        while (*at != handle)
-            at = &(*at)->chain;
-        *at = handle->chain;
-    }
+    if (handle->registered)
+        janus_table_remove(&session->janus->handles, &handle->node);
     vouch_buffer_unref(handle->self);
     janus_session_unref(session);
 }
@@ -157,19 +140,26 @@ static void keep_alive(struct vouch_janus_session *session, int64_t now) {
         janus->probed_at = now;
 }
 
+/* All sessions are looked at each time: those that are nearly due go along, so that this is not
+ * done for each of them. */
+static bool may_go(const struct vouch_janus_session *session, int64_t now) {
+    int64_t due = due_at(session);
+    return due != VOUCH_FOREVER && due - janus_keepalive_slack(session->interval) <= now;
+}
+
 void janus_keepalives(struct vouch_janus *janus, int64_t now) {
     if (now < janus->next_keepalive)
         return;
     janus->next_keepalive = VOUCH_FOREVER;
-    for (size_t i = 0; i < JANUS_BUCKETS; i++) {
-        struct vouch_janus_session *session = janus->sessions[i], *next;
+    for (size_t i = 0; i < janus_table_chains(&janus->sessions); i++) {
+        struct vouch_janus_session *session = (void *)janus->sessions.chains[i], *next;
         for (; session && janus->phase == JANUS_OPEN; session = next) {
             session->refs++; /* sending may end the connection, and with it calls */
-            if (due_at(session) <= now)
+            if (may_go(session, now))
                 keep_alive(session, now);
             if (due_at(session) < janus->next_keepalive)
                 janus->next_keepalive = due_at(session);
-            next = session->chain;
+            next = (void *)session->node.next;
             janus_session_unref(session);
         }
     }
@@ -204,11 +194,11 @@ void vouch_janus_session_free(struct vouch_janus_session *session) {
 }
 
 uint64_t vouch_janus_session_get_id(const struct vouch_janus_session *session) {
-    return session->id;
+    return session->node.id;
 }
 
 uint64_t vouch_janus_handle_get_id(const struct vouch_janus_handle *handle) {
-    return handle->id;
+    return handle->node.id;
 }
 
 static int state_of(const struct vouch_janus_session *session, int state) {

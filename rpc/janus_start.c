@@ -35,12 +35,13 @@ static int check_start(struct vouch_janus *janus, const struct janus_start *star
     return 0;
 }
 
-/* A keep-alive of our own ends before the next is due: while it is under way it holds its session,
- * which may be all that does. */
+/* A keep-alive of our own ends before the next may leave: while it is under way it holds its
+ * session, which may be all that does. */
 static int64_t timeout_of(const struct vouch_janus *janus, const struct janus_start *start) {
     if (!start->own)
         return janus->options.call_timeout;
     int64_t interval = start->request->session->interval;
+    interval -= janus_keepalive_slack(interval);
     return interval < janus->options.answer_timeout ? interval : janus->options.answer_timeout;
 }
 
@@ -87,9 +88,9 @@ static int print(struct vouch_janus *janus, const struct vouch_janus_request *r,
         .api_secret = janus->options.api_secret,
         .token = janus->options.token,
         .session_id = r->verb == VOUCH_JANUS_DO_CLAIM ? r->id
-                      : call->session                 ? call->session->id
+                      : call->session                 ? call->session->node.id
                                                       : 0,
-        .handle_id = call->handle ? call->handle->id : 0,
+        .handle_id = call->handle ? call->handle->node.id : 0,
     };
     return janus_request_print(r, &head, janus->pool, sizeof(struct janus_output),
                                janus->options.max_message, ret_text, ret_error);
@@ -115,6 +116,7 @@ int janus_call_start(struct vouch_janus *janus, const struct janus_start *start,
                      struct janus_call **ret_call, struct vouch_error *ret_error) {
     struct vouch_buffer *text = NULL;
     struct janus_call *call;
+    int64_t now = vouch_now(); /* before a timeout begins: only a deadline can have passed */
     int result = check_start(janus, start, ret_error);
     if (result < 0)
         return result;
@@ -128,7 +130,7 @@ int janus_call_start(struct vouch_janus *janus, const struct janus_start *start,
         result = set_objects(janus, start->request, call);
     if (result < 0)
         janus_fail(ret_error, result, "%s", vouch_strerror(result));
-    if (result == 0 && call->deadline <= vouch_now())
+    if (result == 0 && call->deadline <= now)
         result = janus_fail(ret_error, -ETIMEDOUT, "the deadline has passed");
     if (result == 0)
         result = print(janus, start->request, call, &text, ret_error);

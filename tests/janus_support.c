@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "rpc/janus_link.h"
 #include "tests/harness.h"
 
 #define GATEWAY "/usr/bin/janus"
@@ -249,21 +250,24 @@ static void write_file(const struct janus_real *real, const char *name, const ch
     cr_assert_eq(fclose(file), 0);
 }
 
-/* One that is free now; somebody may take it until the gateway does, and the test then fails. */
+/* One that is free now, that the system gives to nobody (its own begin at 32768 or later), and that
+ * other tests, in processes of their own, begin to look for elsewhere. */
 static int free_port(void) {
+    enum { FIRST = 16384, COUNT = 16384, APART = 31 };
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    cr_assert_geq(fd, 0);
-    cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-    cr_assert_eq(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    close(fd);
-    return ntohs(address.sin_port);
+    for (int tries = 0; tries < COUNT; tries++) {
+        int port = FIRST + (int)(((unsigned)getpid() * APART + (unsigned)tries) % COUNT);
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        cr_assert_geq(fd, 0);
+        address.sin_port = htons((uint16_t)port);
+        int result = bind(fd, (struct sockaddr *)&address, sizeof(address));
+        close(fd);
+        if (result == 0)
+            return port;
+    }
+    cr_assert_fail("there is no free port");
+    return -1;
 }
-
-static char log_path[128]; /* of the gateway that was started last */
-
-static struct janus_real *started;
 
 /* Where the package has its plugins: beside the library of the transport. */
 static const char *module_folder(void) {
@@ -312,46 +316,16 @@ static void configure(struct janus_real *real, const struct janus_real_options *
 }
 
 /* The end of what the gateway has said. */
-static const char *log_end(void) {
-    static char text[1024];
-    FILE *file = fopen(log_path, "re");
+static const char *log_end(const struct janus_real *real) {
+    static char text[4096];
+    FILE *file = fopen(real->log, "re");
     if (!file)
         return "";
-    if (fseek(file, -1000, SEEK_END) < 0)
+    if (fseek(file, -(long)sizeof(text) + 1, SEEK_END) < 0)
         rewind(file);
     text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
     fclose(file);
     return text;
-}
-
-/* It dies with the thread that started it, should the test not come to stop it. */
-void janus_real_restart(struct janus_real *real) {
-    char config[128];
-    snprintf(config, sizeof(config), "%s/janus.jcfg", real->dir);
-    snprintf(log_path, sizeof(log_path), "%s/log", real->dir);
-    real->pid = fork();
-    cr_assert_geq(real->pid, 0);
-    if (real->pid > 0)
-        return;
-    int fd = open(log_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0 ||
-        prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-        _exit(126);
-    execl(GATEWAY, GATEWAY, "-F", real->dir, "-C", config, (char *)NULL);
-    _exit(127);
-}
-
-void janus_real_start(struct janus_real *real, const struct janus_real_options *options) {
-    *real = (struct janus_real){.port = free_port()};
-    support_temp_path(real->dir, "janus");
-    cr_assert_eq(mkdir(real->dir, 0700), 0);
-    snprintf(real->packets, sizeof(real->packets), "file://%s/ux", real->dir);
-    snprintf(real->datagrams, sizeof(real->datagrams), "file://%s/ux?type=SOCK_DGRAM", real->dir);
-    snprintf(real->ws, sizeof(real->ws), "ws://127.0.0.1:%d/", real->port);
-    snprintf(real->ws_unix, sizeof(real->ws_unix), "ws+unix://%s/ws", real->dir);
-    started = real;
-    configure(real, options);
-    janus_real_restart(real);
 }
 
 void janus_real_freeze(const struct janus_real *real) {
@@ -371,35 +345,78 @@ void janus_real_stop(struct janus_real *real) {
 }
 
 /* Version 1.1.2 starts the thread of a transport before it sets what tells it to go on: now and
- * then it ends at once, and the gateway never answers. */
-static bool born_dead(void) {
-    return strstr(log_end(), "thread ended") != NULL;
+ * then it ends at once, and the gateway never answers there. */
+static bool born_dead(const struct janus_real *real) {
+    return strstr(log_end(real), "thread ended") != NULL;
 }
 
-static int try_out(const char *address, struct vouch_error *ret_error) {
-    const struct vouch_janus_options set = {VOUCH_OPTIONS(set), .retries = 20,
-                                            .retry_pause = VOUCH_MILLISECONDS(20)};
+/* It dies with the thread that started it, should the test not come to stop it. */
+static void launch(struct janus_real *real) {
+    char config[128];
+    snprintf(config, sizeof(config), "%s/janus.jcfg", real->dir);
+    real->pid = fork();
+    cr_assert_geq(real->pid, 0);
+    if (real->pid > 0)
+        return;
+    int fd = open(real->log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0 ||
+        prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        _exit(126);
+    execl(GATEWAY, GATEWAY, "-F", real->dir, "-C", config, (char *)NULL);
+    _exit(127);
+}
+
+/* Whether it answers there; when it does not, that is known soon, and it is asked again. */
+static bool answers(const char *address, struct vouch_error *ret_error) {
+    const struct vouch_janus_options set = {
+        VOUCH_OPTIONS(set), .retries = UINT_MAX, .retry_pause = VOUCH_MILLISECONDS(20),
+        .connect_total_timeout = VOUCH_MILLISECONDS(250), .call_timeout = VOUCH_SECONDS(1)};
     struct vouch_janus *janus;
-    int result = vouch_janus_connect(&address, 1, &set, &janus, ret_error);
-    if (result < 0)
-        return result;
-    result = vouch_janus_ping(janus, NULL, ret_error);
+    if (vouch_janus_connect(&address, 1, &set, &janus, ret_error) < 0)
+        return false;
+    int result = vouch_janus_ping(janus, NULL, ret_error);
     vouch_janus_free(janus);
-    return result;
+    return result == 0;
+}
+
+void janus_real_restart(struct janus_real *real) {
+    int64_t give_up = vouch_deadline_in(JANUS_PATIENCE);
+    struct vouch_error error = {.code = 0};
+    launch(real);
+    for (size_t i = 0; i < real->address_count;) {
+        if (answers(real->addresses[i], &error)) {
+            i++;
+            continue;
+        }
+        cr_assert_lt(vouch_now(), give_up, "%s; the gateway: %s", error.message, log_end(real));
+        if (born_dead(real)) {
+            janus_real_stop(real);
+            launch(real);
+            i = 0;
+        }
+    }
+}
+
+void janus_real_start(struct janus_real *real, const struct janus_real_options *options) {
+    *real = (struct janus_real){.port = free_port()};
+    support_temp_path(real->dir, "janus");
+    cr_assert_eq(mkdir(real->dir, 0700), 0);
+    snprintf(real->log, sizeof(real->log), "%s/log", real->dir);
+    snprintf(real->packets, sizeof(real->packets), "file://%s/ux", real->dir);
+    snprintf(real->datagrams, sizeof(real->datagrams), "file://%s/ux?type=SOCK_DGRAM", real->dir);
+    snprintf(real->ws, sizeof(real->ws), "ws://127.0.0.1:%d/", real->port);
+    snprintf(real->ws_unix, sizeof(real->ws_unix), "ws+unix://%s/ws", real->dir);
+    real->addresses[0] = options->datagrams ? real->datagrams : real->packets;
+    real->addresses[1] = options->tcp ? real->ws : real->ws_unix;
+    real->address_count = janus_ws_ops ? 2 : 1;
+    configure(real, options);
+    janus_real_restart(real);
 }
 
 struct vouch_janus *janus_real_client(const char *address,
                                       const struct vouch_janus_options *options) {
-    int64_t give_up = vouch_deadline_in(JANUS_PATIENCE);
     struct vouch_janus *janus;
     struct vouch_error error = {.code = 0};
-    while (try_out(address, &error) != 0) {
-        cr_assert_lt(vouch_now(), give_up, "%s; the gateway: %s", error.message, log_end());
-        if (born_dead()) {
-            janus_real_stop(started);
-            janus_real_restart(started);
-        }
-    }
     cr_assert_eq(vouch_janus_connect(&address, 1, options, &janus, &error), 0, "%s", error.message);
     return janus;
 }

@@ -85,8 +85,11 @@ void janus_wait_for(struct vouch_janus *janus, const unsigned *number, unsigned 
 
 struct janus_real {
     pid_t pid;
-    char dir[SUPPORT_PATH_MAX];
-    char packets[160], datagrams[160], ws[160], ws_unix[300]; /* addresses */
+    char dir[SUPPORT_PATH_MAX], log[128];
+    char packets[160], datagrams[160], ws[160], ws_unix[300]; /* addresses, as they would be */
+    /* Those that it has: of a UNIX socket and, where there are WebSockets, of one of these. */
+    const char *addresses[2];
+    size_t address_count;
     int port;
 };
 
@@ -100,12 +103,11 @@ struct janus_real_options {
 
 /* Whether it is installed; says so in the test's log if not. */
 bool janus_real_there(void);
-/* Writes its configuration and starts it; whether it is ready, a client finds out. */
+/* Writes its configuration and starts it; returns when it answers on all of its addresses. */
 void janus_real_start(struct janus_real *real, const struct janus_real_options *options);
 void janus_real_restart(struct janus_real *real);
 void janus_real_freeze(const struct janus_real *real); /* it answers nothing from now on */
 void janus_real_stop(struct janus_real *real);         /* kills it and waits for that */
-/* Connects as soon as it answers. */
 struct vouch_janus *janus_real_client(const char *address,
                                       const struct vouch_janus_options *options);
 

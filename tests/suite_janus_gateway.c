@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The real gateway, where it is installed: every transport, what its plugins say, what ends. */
+/*
+ * The real gateway, where it is installed: what its plugins say, secrets, what ends; all of it over
+ * every transport. A gateway has one kind of UNIX socket and one of WebSocket, so two of them have
+ * all four; what needs the same configuration is tried in one start of it.
+ */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -14,17 +18,24 @@
 
 static struct janus_real real;
 
-static bool begin(const struct janus_real_options *options) {
-    if (!janus_real_there())
-        return false;
-    support_baseline_begin();
-    janus_real_start(&real, options);
-    return true;
-}
+/* A gateway with packets and WebSockets on a UNIX socket, or with datagrams and WebSockets on TCP;
+ * `body` runs with it. */
+enum which { PACKETS_AND_LOCAL, DATAGRAMS_AND_TCP };
 
-static void end(void) {
+static void with_gateway(enum which which, struct janus_real_options options, void (*body)(void)) {
+    if (!janus_real_there())
+        return;
+    options.datagrams = options.tcp = which == DATAGRAMS_AND_TCP;
+    support_baseline_begin();
+    janus_real_start(&real, &options);
+    body();
     janus_real_stop(&real);
     support_baseline_end();
+}
+
+static void over_each(void (*body)(const char *address)) {
+    for (size_t i = 0; i < real.address_count; i++)
+        body(real.addresses[i]);
 }
 
 static cJSON *tree(const char *text) {
@@ -124,256 +135,6 @@ static void converse(const char *address, const struct vouch_janus_options *opti
     vouch_janus_session_free(session);
 }
 
-Test(janus_gateway, over_packets) {
-    if (!begin(&(struct janus_real_options){0}))
-        return;
-    converse(real.packets, NULL);
-    end();
-}
-
-Test(janus_gateway, over_datagrams) {
-    if (!begin(&(struct janus_real_options){.datagrams = true}))
-        return;
-    converse(real.datagrams, NULL);
-    end();
-}
-
-Test(janus_gateway, over_websockets) {
-    if (!janus_ws_ops || !begin(&(struct janus_real_options){.tcp = true}))
-        return;
-    converse(real.ws, NULL);
-    end();
-}
-
-Test(janus_gateway, over_websockets_on_a_unix_socket) {
-    if (!janus_ws_ops || !begin(&(struct janus_real_options){0}))
-        return;
-    converse(real.ws_unix, NULL);
-    end();
-}
-
-/* ---- one after the other ---- */
-
-Test(janus_gateway, the_first_address_that_answers) {
-    if (!begin(&(struct janus_real_options){0}))
-        return;
-    const char *addresses[] = {"file:///nonexistent/socket", real.packets};
-    struct vouch_janus *janus = janus_real_client(real.packets, NULL), *second;
-    cr_assert_eq(vouch_janus_connect(addresses, 2, NULL, &second, NULL), 0);
-    cr_assert_str_eq(vouch_janus_get_address(second), real.packets);
-    cr_assert_eq(vouch_janus_ping(second, NULL, NULL), 0);
-    vouch_janus_free(janus);
-    vouch_janus_free(second);
-    end();
-}
-
-/* ---- secrets ---- */
-
-Test(janus_gateway, the_secret_is_asked_for) {
-    if (!begin(&(struct janus_real_options){.api_secret = "sesame"}))
-        return;
-    const struct vouch_janus_options good = {VOUCH_OPTIONS(good), .api_secret = "sesame"},
-                                     bad = {VOUCH_OPTIONS(bad), .api_secret = "street"};
-    struct vouch_janus_session *session;
-    struct vouch_error error;
-    struct vouch_janus *janus = janus_real_client(real.packets, &bad);
-    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, &error),
-                 VOUCH_JANUS_ERROR_UNAUTHORIZED);
-    vouch_janus_free(janus);
-    converse(real.packets, &good);
-    end();
-}
-
-/* A token of the gateway's signed kind: "TIME,janus,PLUGIN:" and an HMAC-SHA1 of it. Without one a
- * session is refused; a token that is not signed by it, too. */
-Test(janus_gateway, a_token_is_asked_for) {
-    if (!begin(&(struct janus_real_options){.token_secret = "signer"}))
-        return;
-    const struct vouch_janus_options bad = {VOUCH_OPTIONS(bad), .token = "4102444800,janus:AAAA"},
-                                     good = {VOUCH_OPTIONS(good), .token = TOKEN};
-    struct vouch_janus_session *session;
-    struct vouch_error error;
-    struct vouch_janus *janus = janus_real_client(real.packets, NULL);
-    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, &error),
-                 VOUCH_JANUS_ERROR_UNAUTHORIZED);
-    vouch_janus_free(janus);
-    janus = janus_real_client(real.packets, &bad);
-    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, &error),
-                 VOUCH_JANUS_ERROR_UNAUTHORIZED);
-    vouch_janus_free(janus);
-    janus = janus_real_client(real.packets, &good);
-    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, &error), 0, "%s", error.message);
-    vouch_janus_session_free(session);
-    vouch_janus_free(janus);
-    end();
-}
-
-/* ---- what ends ---- */
-
-static bool has_seen(const struct janus_seen *seen, enum vouch_janus_kind kind) {
-    for (unsigned i = 0; i < seen->count; i++)
-        if (seen->events[i].kind == kind)
-            return true;
-    return false;
-}
-
-Test(janus_gateway, a_session_that_says_nothing_times_out) {
-    if (!begin(&(struct janus_real_options){.session_timeout = 1}))
-        return;
-    const struct vouch_janus_options mute = {VOUCH_OPTIONS(mute),
-                                             .keepalive_interval = VOUCH_FOREVER};
-    struct janus_seen seen = {0};
-    const struct vouch_janus_listener listener = {janus_seen_callback, &seen};
-    struct vouch_janus *janus = janus_real_client(real.packets, &mute);
-    struct vouch_janus_session *session;
-    struct vouch_janus_handle *handle;
-    cr_assert_eq(vouch_janus_create(janus, &listener, NULL, &session, NULL), 0);
-    cr_assert_eq(vouch_janus_attach(session, "janus.plugin.echotest", NULL, NULL, &handle, NULL),
-                 0);
-    while (!has_seen(&seen, VOUCH_JANUS_TIMEOUT)) /* the handle's end comes before or after */
-        janus_wait_for(janus, &seen.count, seen.count + 1);
-    cr_assert_eq(vouch_janus_session_get_state(session), -ESTALE);
-    cr_assert_eq(vouch_janus_handle_get_state(handle), -ESTALE);
-    cr_assert_eq(vouch_janus_hangup(handle, NULL, NULL), -ESTALE);
-    vouch_janus_handle_free(handle);
-    vouch_janus_session_free(session);
-    vouch_janus_free(janus);
-    end();
-}
-
-/* Three times as long as it lives without: the gateway's own clock is what is waited for, a second
- * session of another connection that keeps silent. */
-Test(janus_gateway, keep_alives_keep_it_alive) {
-    if (!begin(&(struct janus_real_options){.session_timeout = 1}))
-        return;
-    const struct vouch_janus_options often = {VOUCH_OPTIONS(often),
-                                              .keepalive_interval = VOUCH_MILLISECONDS(200)};
-    const struct vouch_janus_options mute = {VOUCH_OPTIONS(mute),
-                                             .keepalive_interval = VOUCH_FOREVER};
-    struct vouch_janus_stats stats;
-    struct vouch_janus *janus = janus_real_client(real.packets, &often),
-                       *silent = janus_real_client(real.packets, &mute);
-    struct vouch_janus_session *session, *other;
-    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, NULL), 0);
-    cr_assert_eq(vouch_janus_create(silent, NULL, NULL, &other, NULL), 0);
-    while (vouch_janus_session_get_state(other) == 0) {
-        (void)vouch_janus_wait(janus, vouch_deadline_in(VOUCH_MILLISECONDS(100)));
-        (void)vouch_janus_process(silent); /* the gateway ends that connection with its session */
-    }
-    cr_assert_eq(vouch_janus_session_get_state(session), 0);
-    cr_assert_eq(vouch_janus_keepalive(session, NULL, NULL), 0);
-    vouch_janus_get_stats(janus, &stats);
-    cr_assert_geq(stats.keepalives, 2);
-    vouch_janus_session_free(session);
-    vouch_janus_session_free(other);
-    vouch_janus_free(janus);
-    vouch_janus_free(silent);
-    end();
-}
-
-struct ending {
-    unsigned count;
-    int result;
-};
-static void on_end(void *context, int result, const struct vouch_error *error) {
-    struct ending *ending = context;
-    ending->count++;
-    ending->result = result;
-    cr_assert_eq(error->code, result);
-}
-
-/* Killed with calls pending (a frozen gateway answers none), and started again. */
-static void die(const char *address) {
-    struct ending ending = {0};
-    const struct vouch_janus_options options = {
-        VOUCH_OPTIONS(options), .keepalive_interval = VOUCH_MILLISECONDS(100), .on_end = on_end,
-        .context = &ending}; /* with datagrams it is a keep-alive that finds out */
-    struct janus_outcome outcomes[3] = {{0}};
-    struct vouch_janus *janus = janus_real_client(address, &options);
-    struct vouch_janus_session *session;
-    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, NULL), 0);
-    janus_real_freeze(&real);
-    const struct vouch_janus_request requests[3] = {
-        {.verb = VOUCH_JANUS_DO_PING},
-        {.verb = VOUCH_JANUS_DO_CREATE},
-        {.verb = VOUCH_JANUS_DO_KEEPALIVE, .session = session},
-    };
-    for (int i = 0; i < 3; i++)
-        cr_assert_eq(vouch_janus_call_async(janus, &requests[i], NULL, janus_outcome_callback,
-                                            &outcomes[i], NULL),
-                     0);
-    janus_real_stop(&real);
-    janus_wait_for(janus, &ending.count, 1);
-    cr_assert_eq(ending.result, -ECONNRESET);
-    for (int i = 0; i < 3; i++) {
-        cr_assert_eq(outcomes[i].callbacks, 1);
-        cr_assert_eq(outcomes[i].result, -ECONNRESET);
-    }
-    cr_assert_eq(vouch_janus_wait(janus, VOUCH_FOREVER), -ECONNRESET);
-    cr_assert_eq(vouch_janus_ping(janus, NULL, NULL), -ECONNRESET);
-    cr_assert_eq(vouch_janus_session_get_state(session), -ECONNRESET);
-    vouch_janus_free(janus);
-    cr_assert_eq(ending.count, 1);
-    vouch_janus_session_free(session);
-
-    janus_real_restart(&real);
-    janus = janus_real_client(address, NULL);
-    cr_assert_eq(vouch_janus_ping(janus, NULL, NULL), 0);
-    vouch_janus_free(janus);
-}
-
-Test(janus_gateway, killed_and_started_again) {
-    if (!begin(&(struct janus_real_options){0}))
-        return;
-    die(real.packets);
-    end();
-}
-
-Test(janus_gateway, killed_and_started_again_with_datagrams) {
-    if (!begin(&(struct janus_real_options){.datagrams = true}))
-        return;
-    die(real.datagrams);
-    end();
-}
-
-Test(janus_gateway, killed_and_started_again_with_websockets) {
-    if (!janus_ws_ops || !begin(&(struct janus_real_options){0}))
-        return;
-    die(real.ws_unix);
-    end();
-}
-
-Test(janus_gateway, a_session_is_claimed_by_another_connection) {
-    if (!begin(&(struct janus_real_options){.reclaim_timeout = 30}))
-        return;
-    struct vouch_janus *janus = janus_real_client(real.packets, NULL);
-    struct vouch_janus_session *session, *claimed;
-    struct vouch_janus_handle *handle, *again;
-    struct vouch_error error;
-    cJSON *audio = tree("{\"audio\":true}");
-    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, NULL), 0);
-    cr_assert_eq(vouch_janus_attach(session, "janus.plugin.echotest", NULL, NULL, &handle, NULL),
-                 0);
-    uint64_t session_id = vouch_janus_session_get_id(session),
-             handle_id = vouch_janus_handle_get_id(handle);
-    vouch_janus_free(janus);
-    vouch_janus_handle_free(handle);
-    vouch_janus_session_free(session);
-
-    janus = janus_real_client(real.packets, NULL);
-    cr_assert_eq(vouch_janus_claim(janus, session_id, NULL, NULL, &claimed, &error), 0, "%s",
-                 error.message);
-    cr_assert_eq(vouch_janus_session_get_id(claimed), session_id);
-    cr_assert_eq(vouch_janus_handle_of(claimed, handle_id, NULL, &again), 0);
-    cr_assert_eq(vouch_janus_send_message(again, audio, NULL, NULL, NULL, &error), 0, "%s",
-                 error.message);
-    vouch_janus_session_free(claimed);
-    vouch_janus_free(janus);
-    vouch_janus_handle_free(again);
-    cJSON_Delete(audio);
-    end();
-}
-
 /* ---- a loop of the program's own ---- */
 
 static void foreign(const char *address) {
@@ -396,18 +157,311 @@ static void foreign(const char *address) {
     vouch_janus_free(janus);
 }
 
-Test(janus_gateway, in_a_loop_of_the_programs_own) {
-    if (!begin(&(struct janus_real_options){0}))
-        return;
-    foreign(real.packets);
-    if (janus_ws_ops)
-        foreign(real.ws_unix);
-    end();
+/* ---- taken over ---- */
+
+static void claim(const char *address) {
+    struct vouch_janus *janus = janus_real_client(address, NULL);
+    struct vouch_janus_session *session, *claimed;
+    struct vouch_janus_handle *handle, *again;
+    struct vouch_error error;
+    cJSON *audio = tree("{\"audio\":true}");
+    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, NULL), 0);
+    cr_assert_eq(vouch_janus_attach(session, "janus.plugin.echotest", NULL, NULL, &handle, NULL),
+                 0);
+    uint64_t session_id = vouch_janus_session_get_id(session),
+             handle_id = vouch_janus_handle_get_id(handle);
+    vouch_janus_free(janus);
+    vouch_janus_handle_free(handle);
+    vouch_janus_session_free(session);
+
+    janus = janus_real_client(address, NULL);
+    cr_assert_eq(vouch_janus_claim(janus, session_id, NULL, NULL, &claimed, &error), 0, "%s",
+                 error.message);
+    cr_assert_eq(vouch_janus_session_get_id(claimed), session_id);
+    cr_assert_eq(vouch_janus_handle_of(claimed, handle_id, NULL, &again), 0);
+    cr_assert_eq(vouch_janus_send_message(again, audio, NULL, NULL, NULL, &error), 0, "%s",
+                 error.message);
+    vouch_janus_session_free(claimed);
+    cr_assert_eq(vouch_janus_claim(janus, VOUCH_JANUS_ID_MAX, NULL, NULL, &claimed, &error),
+                 VOUCH_JANUS_ERROR_SESSION_NOT_FOUND);
+    vouch_janus_free(janus);
+    vouch_janus_handle_free(again);
+    cJSON_Delete(audio);
 }
 
-Test(janus_gateway, websockets_in_a_loop_of_the_programs_own) {
-    if (!janus_ws_ops || !begin(&(struct janus_real_options){.tcp = true}))
-        return;
-    foreign(real.ws);
-    end();
+/* ---- one address after the other ---- */
+
+static void first_that_answers(const char *address) {
+    const char *addresses[] = {"file:///nonexistent/socket", address};
+    struct vouch_janus *janus;
+    cr_assert_eq(vouch_janus_connect(addresses, 2, NULL, &janus, NULL), 0);
+    cr_assert_str_eq(vouch_janus_get_address(janus), address);
+    cr_assert_eq(vouch_janus_ping(janus, NULL, NULL), 0);
+    vouch_janus_free(janus);
+}
+
+static void use(const char *address) {
+    first_that_answers(address);
+    converse(address, NULL);
+    foreign(address);
+    claim(address);
+}
+
+static void uses(void) {
+    over_each(use);
+}
+
+Test(janus_gateway, used_over_packets_and_local_websockets) {
+    with_gateway(PACKETS_AND_LOCAL, (struct janus_real_options){.reclaim_timeout = 30}, uses);
+}
+
+Test(janus_gateway, used_over_datagrams_and_tcp) {
+    with_gateway(DATAGRAMS_AND_TCP, (struct janus_real_options){.reclaim_timeout = 30}, uses);
+}
+
+/* ---- secrets ---- */
+
+static void refused(const char *address, const struct vouch_janus_options *options) {
+    struct vouch_janus_session *session;
+    struct vouch_error error;
+    struct vouch_janus *janus = janus_real_client(address, options);
+    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, &error),
+                 VOUCH_JANUS_ERROR_UNAUTHORIZED);
+    cr_assert_eq(vouch_janus_error_code(&error), VOUCH_JANUS_ERROR_UNAUTHORIZED);
+    vouch_janus_free(janus);
+}
+
+static void ask_for_the_secret(const char *address) {
+    const struct vouch_janus_options good = {VOUCH_OPTIONS(good), .api_secret = "sesame"},
+                                     bad = {VOUCH_OPTIONS(bad), .api_secret = "street"};
+    refused(address, NULL);
+    refused(address, &bad);
+    converse(address, &good);
+}
+
+/* One of the gateway's signed kind: "TIME,janus,PLUGIN:" and an HMAC-SHA1 of it. */
+static void ask_for_a_token(const char *address) {
+    const struct vouch_janus_options bad = {VOUCH_OPTIONS(bad), .token = "4102444800,janus:AAAA"},
+                                     good = {VOUCH_OPTIONS(good), .token = TOKEN};
+    struct vouch_janus_session *session;
+    struct vouch_janus_handle *handle;
+    struct vouch_error error;
+    refused(address, NULL);
+    refused(address, &bad);
+    struct vouch_janus *janus = janus_real_client(address, &good);
+    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, &error), 0, "%s", error.message);
+    cr_assert_eq(vouch_janus_attach(session, "janus.plugin.textroom", NULL, NULL, &handle, NULL),
+                 VOUCH_JANUS_ERROR_UNAUTHORIZED_PLUGIN);
+    cr_assert_eq(vouch_janus_attach(session, "janus.plugin.echotest", NULL, NULL, &handle, &error),
+                 0, "%s", error.message);
+    vouch_janus_handle_free(handle);
+    vouch_janus_session_free(session);
+    vouch_janus_free(janus);
+}
+
+/* A gateway that has both asks for one of them. */
+static void secrets(void) {
+    over_each(ask_for_the_secret);
+    over_each(ask_for_a_token);
+}
+
+static const struct janus_real_options secret = {.api_secret = "sesame", .token_secret = "signer"};
+
+Test(janus_gateway, secrets_over_packets_and_local_websockets) {
+    with_gateway(PACKETS_AND_LOCAL, secret, secrets);
+}
+
+Test(janus_gateway, secrets_over_datagrams_and_tcp) {
+    with_gateway(DATAGRAMS_AND_TCP, secret, secrets);
+}
+
+/* ---- sessions that time out, and those that don't ---- */
+
+#define KEEPALIVE VOUCH_MILLISECONDS(100)
+#define HELD_UP VOUCH_MILLISECONDS(400) /* well below the session's timeout, a second */
+
+/* Two connections over one transport: one keeps silent, and one keeps its session alive. */
+struct pair {
+    const char *address;
+    struct vouch_janus *mute, *lively;
+    struct vouch_janus_session *mute_session, *lively_session;
+    struct vouch_janus_handle *handle; /* of the mute one */
+    struct janus_seen seen;
+};
+
+static bool has_seen(const struct janus_seen *seen, enum vouch_janus_kind kind) {
+    for (unsigned i = 0; i < seen->count && i < sizeof(seen->events) / sizeof(seen->events[0]); i++)
+        if (seen->events[i].kind == kind)
+            return true;
+    return false;
+}
+
+static void pair_free(struct pair *pair) {
+    vouch_janus_free(pair->mute);
+    vouch_janus_free(pair->lively);
+    vouch_janus_handle_free(pair->handle);
+    vouch_janus_session_free(pair->mute_session);
+    vouch_janus_session_free(pair->lively_session);
+}
+
+/* Whether that was done before the session could time out. */
+static bool pair_make(struct pair *pair, const char *address) {
+    const struct vouch_janus_options mute = {VOUCH_OPTIONS(mute),
+                                             .keepalive_interval = VOUCH_FOREVER},
+                                     lively = {VOUCH_OPTIONS(lively),
+                                               .keepalive_interval = KEEPALIVE};
+    *pair = (struct pair){.address = address};
+    const struct vouch_janus_listener listener = {janus_seen_callback, &pair->seen};
+    int64_t begun = vouch_now();
+    pair->mute = janus_real_client(address, &mute);
+    pair->lively = janus_real_client(address, &lively);
+    int results[] = {
+        vouch_janus_create(pair->mute, &listener, NULL, &pair->mute_session, NULL),
+        pair->mute_session ? vouch_janus_attach(pair->mute_session, "janus.plugin.echotest", NULL,
+                                                NULL, &pair->handle, NULL)
+                           : -ESTALE,
+        vouch_janus_create(pair->lively, NULL, NULL, &pair->lively_session, NULL),
+    };
+    if (vouch_now() - begun > HELD_UP)
+        return false;
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(results[i], 0, "%s: %d: %s", address, i, vouch_janus_strerror(results[i]));
+    return true;
+}
+
+/* The gateway's own clock is what is waited for. Returns whether we were there all the time: else
+ * what was to be kept alive may have died. */
+static bool turn_until_timed_out(struct pair *pairs, size_t count) {
+    bool present = true;
+    size_t silent = count;
+    for (int64_t last = vouch_now(), now; silent > 0; last = now) {
+        silent = count;
+        for (size_t i = 0; i < count; i++) {
+            (void)vouch_janus_wait(pairs[i].lively, vouch_deadline_in(KEEPALIVE / 4));
+            (void)vouch_janus_process(pairs[i].mute); /* may end with its session */
+            silent -= has_seen(&pairs[i].seen, VOUCH_JANUS_TIMEOUT);
+        }
+        now = vouch_now();
+        present = present && now - last < HELD_UP;
+    }
+    return present;
+}
+
+static void check_gone(struct pair *pair) {
+    cr_assert_eq(vouch_janus_session_get_state(pair->mute_session), -ESTALE, "%s", pair->address);
+    cr_assert_eq(vouch_janus_handle_get_state(pair->handle), -ESTALE);
+    cr_assert_eq(vouch_janus_hangup(pair->handle, NULL, NULL), -ESTALE);
+}
+
+static void check_alive(struct pair *pair) {
+    struct vouch_janus_stats stats;
+    cr_assert_eq(vouch_janus_session_get_state(pair->lively_session), 0, "%s", pair->address);
+    cr_assert_eq(vouch_janus_keepalive(pair->lively_session, NULL, NULL), 0, "%s", pair->address);
+    vouch_janus_get_stats(pair->lively, &stats);
+    cr_assert_geq(stats.keepalives, 2);
+}
+
+/* Again, if the machine has held us up. */
+static void timeouts(void) {
+    struct pair pairs[2];
+    bool present;
+    do {
+        present = true;
+        for (size_t i = 0; i < real.address_count; i++)
+            present = pair_make(&pairs[i], real.addresses[i]) && present;
+        present = present && turn_until_timed_out(pairs, real.address_count);
+        for (size_t i = 0; present && i < real.address_count; i++) {
+            check_gone(&pairs[i]);
+            check_alive(&pairs[i]);
+        }
+        for (size_t i = 0; i < real.address_count; i++)
+            pair_free(&pairs[i]);
+    } while (!present);
+}
+
+Test(janus_gateway, timeouts_over_packets_and_local_websockets) {
+    with_gateway(PACKETS_AND_LOCAL, (struct janus_real_options){.session_timeout = 1}, timeouts);
+}
+
+Test(janus_gateway, timeouts_over_datagrams_and_tcp) {
+    with_gateway(DATAGRAMS_AND_TCP, (struct janus_real_options){.session_timeout = 1}, timeouts);
+}
+
+/* ---- killed, and started again ---- */
+
+struct victim {
+    struct vouch_janus *janus;
+    struct vouch_janus_session *session;
+    struct janus_outcome outcomes[3];
+    unsigned ends;
+    int end_result;
+};
+
+static void on_end(void *context, int result, const struct vouch_error *error) {
+    struct victim *victim = context;
+    victim->ends++;
+    victim->end_result = result;
+    cr_assert_eq(error->code, result);
+}
+
+/* A frozen gateway answers no call. With datagrams it is a keep-alive that finds out. */
+static void leave_pending(struct victim *victim) {
+    const struct vouch_janus_request requests[3] = {
+        {.verb = VOUCH_JANUS_DO_PING},
+        {.verb = VOUCH_JANUS_DO_CREATE},
+        {.verb = VOUCH_JANUS_DO_KEEPALIVE, .session = victim->session},
+    };
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(vouch_janus_call_async(victim->janus, &requests[i], NULL,
+                                            janus_outcome_callback, &victim->outcomes[i], NULL),
+                     0);
+}
+
+static void check_end(struct victim *victim) {
+    janus_wait_for(victim->janus, &victim->ends, 1);
+    cr_assert_eq(victim->end_result, -ECONNRESET);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(victim->outcomes[i].callbacks, 1);
+        cr_assert_eq(victim->outcomes[i].result, -ECONNRESET);
+    }
+    cr_assert_eq(vouch_janus_wait(victim->janus, VOUCH_FOREVER), -ECONNRESET);
+    cr_assert_eq(vouch_janus_ping(victim->janus, NULL, NULL), -ECONNRESET);
+    cr_assert_eq(vouch_janus_session_get_state(victim->session), -ECONNRESET);
+    vouch_janus_free(victim->janus);
+    cr_assert_eq(victim->ends, 1);
+    vouch_janus_session_free(victim->session);
+}
+
+static void answers_again(const char *address) {
+    struct vouch_janus *janus = janus_real_client(address, NULL);
+    cr_assert_eq(vouch_janus_ping(janus, NULL, NULL), 0);
+    vouch_janus_free(janus);
+}
+
+static void die(void) {
+    struct victim victims[2] = {{.ends = 0}};
+    for (size_t i = 0; i < real.address_count; i++) {
+        const struct vouch_janus_options options = {VOUCH_OPTIONS(options),
+                                                    .keepalive_interval = VOUCH_MILLISECONDS(100),
+                                                    .on_end = on_end, .context = &victims[i]};
+        victims[i].janus = janus_real_client(real.addresses[i], &options);
+        cr_assert_eq(vouch_janus_create(victims[i].janus, NULL, NULL, &victims[i].session, NULL),
+                     0);
+    }
+    janus_real_freeze(&real);
+    for (size_t i = 0; i < real.address_count; i++)
+        leave_pending(&victims[i]);
+    janus_real_stop(&real);
+    for (size_t i = 0; i < real.address_count; i++)
+        check_end(&victims[i]);
+    janus_real_restart(&real);
+    over_each(answers_again);
+}
+
+Test(janus_gateway, killed_with_packets_and_local_websockets) {
+    with_gateway(PACKETS_AND_LOCAL, (struct janus_real_options){.api_secret = NULL}, die);
+}
+
+Test(janus_gateway, killed_with_datagrams_and_tcp) {
+    with_gateway(DATAGRAMS_AND_TCP, (struct janus_real_options){.api_secret = NULL}, die);
 }

@@ -109,6 +109,19 @@ Test(janus_call, a_deadline_and_an_answer_after_it) {
     cr_assert_eq(passed.callbacks, 0);
 }
 
+/* A deadline may have passed when a call is made; a timeout begins then, however short it is. */
+Test(janus_call, a_timeout_that_passes_at_once) {
+    struct janus_outcome outcome;
+    const struct vouch_call_options least = {VOUCH_OPTIONS(least), .timeout = 1};
+    begin(NULL);
+    cr_assert_eq(call(&outcome, &least, NULL), 0);
+    janus_gateway_expect(&gateway, "ping", NULL, NULL);
+    janus_wait_for(janus, &outcome.callbacks, 1);
+    cr_assert_eq(outcome.result, -ETIMEDOUT);
+    cr_assert_str_eq(outcome.text, "no answer before the deadline");
+    end();
+}
+
 Test(janus_call, the_connections_own_timeout) {
     const struct vouch_janus_options options = {VOUCH_OPTIONS(options),
                                                 .call_timeout = VOUCH_MILLISECONDS(10)};

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Waiting: many threads on one connection, those who wait for events, loops of the program's own.
- */
+/* Waiting: many threads on one connection, those who wait for events. */
 #include <errno.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "lib/os.h"
 #include "tests/harness.h"
 #include "tests/janus_support.h"
 
@@ -188,51 +185,7 @@ Test(janus_drive, events_read_by_others) {
     end();
 }
 
-/* ---- a loop of the program's own ---- */
-
-static void turn(void) {
-    struct pollfd fd = {.fd = vouch_janus_get_fd(janus), .events = vouch_janus_get_events(janus)};
-    int64_t timeout = vouch_janus_get_timeout(janus);
-    int ms = timeout > VOUCH_SECONDS(30) ? 30000 : (int)((timeout + 999999) / 1000000);
-    cr_assert_geq(poll(&fd, 1, ms), 0);
-    cr_assert_geq(vouch_janus_process(janus), 0);
-}
-
-Test(janus_drive, in_a_loop) {
-    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
-    const struct vouch_call_options soon = {VOUCH_OPTIONS(soon), .timeout = VOUCH_MILLISECONDS(20)};
-    struct janus_outcome outcome = {0}, late = {0};
-    begin(false, NULL);
-    int fd = vouch_janus_get_fd(janus);
-    cr_assert_geq(fd, 0);
-    cr_assert_eq(vouch_janus_get_events(janus), POLLIN);
-    cr_assert_eq(vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL),
-                 0);
-    cr_assert_eq(vouch_janus_call_async(janus, &ping, &soon, janus_outcome_callback, &late, NULL),
-                 0);
-    janus_gateway_expect(&gateway, "ping", "{'janus':'pong','transaction':'%'}", NULL);
-    while (outcome.callbacks == 0 || late.callbacks == 0)
-        turn();
-    cr_assert_eq(outcome.result, 0);
-    cr_assert_eq(late.result, -ETIMEDOUT);
-    cr_assert_eq(vouch_janus_get_fd(janus), fd);
-    cr_assert_gt(vouch_janus_get_timeout(janus), VOUCH_SECONDS(3600));
-    end();
-}
-
-/* A loop that goes on after the end has nothing to be in a hurry for. */
-Test(janus_drive, the_end_leaves_nothing_to_do) {
-    begin(false, NULL);
-    janus_gateway_hang_up(&gateway);
-    int result;
-    do
-        result = vouch_janus_process(janus);
-    while (result >= 0);
-    cr_assert_eq(result, -ECONNRESET);
-    cr_assert_eq(vouch_janus_get_fd(janus), -1);
-    cr_assert_eq(vouch_janus_get_timeout(janus), VOUCH_FOREVER);
-    end();
-}
+/* ---- two who would run callbacks ---- */
 
 /* Its callback lasts until it is told otherwise; the connection ends meanwhile, and there are
  * callbacks left for it. */
@@ -288,121 +241,5 @@ Test(janus_drive, waiting_while_another_thread_runs_the_last_callbacks) {
         close(slow.inside[i]);
         close(slow.leave[i]);
     }
-    end();
-}
-
-/* More than one step takes, without another event of the descriptor. */
-Test(janus_drive, more_than_one_step_takes) {
-    struct janus_seen seen = {0};
-    const struct vouch_janus_options options = {VOUCH_OPTIONS(options),
-                                                .on_event = janus_seen_callback, .context = &seen};
-    begin(false, &options);
-    unsigned said = 0;
-    for (int round = 0; round < 20; round++) {
-        for (int i = 0; i < 9; i++, said++)
-            janus_gateway_say(&gateway, "", "{'janus':'webrtcup'}");
-        while (seen.count < said)
-            turn();
-    }
-    end();
-}
-
-/* ---- a loop that has made up its mind how long to wait, and threads beside it ---- */
-
-static bool has_loop(void) {
-    int fd = os_gather();
-    if (fd >= 0)
-        close(fd);
-    return fd >= 0;
-}
-
-/* What the loop is going to wait for; the time it would wait. */
-static struct pollfd before_poll(int64_t *ret_timeout) {
-    struct pollfd fd = {.fd = vouch_janus_get_fd(janus), .events = vouch_janus_get_events(janus)};
-    *ret_timeout = vouch_janus_get_timeout(janus);
-    cr_assert_eq(poll(&fd, 1, 0), 0);
-    return fd;
-}
-
-#define LONG 20000 /* ms, and nobody waits for it */
-
-Test(janus_drive, what_another_thread_reads_wakes_the_loop) {
-    struct janus_seen seen = {0};
-    struct vouch_janus_stats stats;
-    int64_t timeout;
-    const struct vouch_janus_options options = {VOUCH_OPTIONS(options),
-                                                .on_event = janus_seen_callback, .context = &seen};
-    if (!has_loop())
-        return;
-    begin(false, &options);
-    pthread_t driver = support_thread_start(pings, NULL);
-    janus_gateway_expect(&gateway, "ping", NULL, NULL);
-    struct pollfd fd = before_poll(&timeout);
-    janus_gateway_say(&gateway, "", "{'janus':'webrtcup'}");
-    do /* the other thread has it */
-        vouch_janus_get_stats(janus, &stats);
-    while (stats.events_waiting == 0);
-    cr_assert_eq(poll(&fd, 1, LONG), 1);
-    cr_assert_eq(vouch_janus_process(janus), 1);
-    cr_assert_eq(seen.count, 1);
-    cr_assert_eq(poll(&fd, 1, 0), 0);
-    vouch_janus_close(janus);
-    cr_assert_eq(poll(&fd, 1, LONG), 1);
-    cr_assert_eq(vouch_janus_process(janus), -ESHUTDOWN);
-    cr_assert_eq((intptr_t)support_thread_join(driver), -ESHUTDOWN);
-    end();
-}
-
-Test(janus_drive, what_another_thread_begins_wakes_the_loop) {
-    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
-    const struct vouch_call_options soon = {VOUCH_OPTIONS(soon), .timeout = VOUCH_MILLISECONDS(20)};
-    struct janus_outcome outcome = {0};
-    struct vouch_janus_session *session;
-    int64_t timeout;
-    if (!has_loop())
-        return;
-    begin(true, NULL);
-    struct pollfd fd = before_poll(&timeout);
-    cr_assert_eq(timeout, VOUCH_FOREVER);
-    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, NULL), 0);
-    cr_assert_eq(poll(&fd, 1, LONG), 1); /* there are keep-alives to be sent now */
-    cr_assert_eq(vouch_janus_process(janus), 0);
-    fd = before_poll(&timeout);
-    cr_assert_leq(timeout, VOUCH_JANUS_KEEPALIVE_DEFAULT);
-    cr_assert_eq(
-        vouch_janus_call_async(janus, &ping, &soon, janus_outcome_callback, &outcome, NULL), 0);
-    cr_assert_eq(poll(&fd, 1, LONG), 1);
-    while (outcome.callbacks == 0)
-        turn();
-    vouch_janus_session_free(session);
-    end();
-}
-
-/* Threads in calls and a loop, at the same time. */
-Test(janus_drive, threads_beside_a_loop) {
-    struct vouch_janus_session *session;
-    pthread_t threads[2];
-    struct janus_outcome outcome;
-    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
-    begin(true, NULL);
-    cr_assert_eq(vouch_janus_create(janus, NULL, NULL, &session, NULL), 0);
-    cr_assert_eq(vouch_janus_attach(session, "p", NULL, NULL, &shared, NULL), 0);
-    for (intptr_t i = 0; i < 2; i++)
-        threads[i] = support_thread_start(talks, (void *)i);
-    for (int i = 0; i < 50; i++) {
-        outcome = (struct janus_outcome){0};
-        cr_assert_eq(
-            vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL), 0);
-        while (outcome.callbacks == 0) {
-            struct pollfd fd = {.fd = vouch_janus_get_fd(janus), .events = POLLIN};
-            cr_assert_geq(poll(&fd, 1, has_loop() ? LONG : 1), 0);
-            cr_assert_geq(vouch_janus_process(janus), 0);
-        }
-        cr_assert_eq(outcome.result, 0);
-    }
-    for (int i = 0; i < 2; i++)
-        support_thread_join(threads[i]);
-    vouch_janus_handle_free(shared);
-    vouch_janus_session_free(session);
     end();
 }

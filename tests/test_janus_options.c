@@ -34,6 +34,7 @@ Test(janus_options, options_out_of_their_range) {
     const struct vouch_janus_options wrong[] = {
         {.connect_timeout = -1},
         {.retry_pause = -1},
+        {.connect_total_timeout = -1},
         {.call_timeout = -1},
         {.keepalive_interval = -1},
         {.answer_timeout = -1},

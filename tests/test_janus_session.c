@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Sessions and handles: keep-alives, and freeing in any order. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -193,6 +194,73 @@ Test(janus_session, a_keep_alive_is_refused) {
     cr_assert_eq(vouch_janus_session_get_state(session), -ESTALE);
     vouch_janus_session_free(session);
     end();
+}
+
+/* ---- many ---- */
+
+static unsigned told;
+static uint64_t told_handle;
+static void on_told(void *context, const struct vouch_janus_message *message) {
+    cr_assert_eq(*(const uint64_t *)context, message->handle_id);
+    told++;
+    told_handle = message->handle_id;
+}
+
+/* The first allocation of each is the handle's own; the second, where there is one, would make the
+ * table larger. */
+Test(janus_session, thousands_of_handles) {
+    enum { MOST = 20000 };
+    const unsigned many = VOUCH_TEST_ROUNDS(MOST, 2000);
+    static struct vouch_janus_handle *handles[MOST];
+    static uint64_t ids[MOST];
+    struct support_allocator memory;
+    uint64_t injected = 0;
+    char event[128];
+    support_allocator_init(&memory);
+    begin_with(&(struct vouch_janus_options){.allocator = &memory.allocator});
+    struct vouch_janus_session *session = make(VOUCH_FOREVER, FIVE);
+    for (unsigned i = 0; i < many; i++) {
+        ids[i] = (UINT64_C(1) << 40) + 4096 * (uint64_t)i;
+        const struct vouch_janus_listener listener = {on_told, &ids[i]};
+        support_allocator_fail(&memory, 2, i % 2 == 0 ? SUPPORT_FAIL_ONCE : 0);
+        cr_assert_eq(vouch_janus_handle_of(session, ids[i], &listener, &handles[i]), 0);
+        injected += memory.injected;
+    }
+    support_allocator_fail(&memory, 0, 0);
+    cr_assert_gt(injected, 0);
+    told = 0;
+    for (unsigned i = 0; i < many; i += 97) {
+        snprintf(event, sizeof(event), "{'janus':'webrtcup','session_id':5,'sender':%llu}",
+                 (unsigned long long)ids[i]);
+        janus_gateway_say(&gateway, "", event);
+        janus_wait_for(janus, &told, i / 97 + 1);
+        cr_assert_eq(told_handle, ids[i]);
+    }
+    cr_assert_eq(vouch_janus_handle_of(session, ids[many / 2], NULL, &handles[0]), -EEXIST);
+    for (unsigned i = 0; i < many; i++)
+        vouch_janus_handle_free(handles[i]);
+    vouch_janus_session_free(session);
+    end();
+    support_allocator_check(&memory);
+}
+
+/* Those that are nearly due go along, so that they are not all looked at for each of them. */
+Test(janus_session, keep_alives_go_together) {
+    const int64_t interval = VOUCH_MILLISECONDS(80);
+    int64_t apart;
+    do { /* where we were held up in between, they have no reason to */
+        begin(VOUCH_FOREVER, VOUCH_FOREVER);
+        int64_t first = vouch_now();
+        struct vouch_janus_session *one = make(interval, FIVE), *other = make(interval, SIX);
+        apart = vouch_now() - first;
+        while (stats().keepalives == 0)
+            cr_assert_eq(vouch_janus_process(janus), 0);
+        if (apart < interval / 8)
+            cr_assert_eq(stats().keepalives, 2);
+        vouch_janus_session_free(one);
+        vouch_janus_session_free(other);
+        end();
+    } while (apart >= interval / 8);
 }
 
 /* ---- freeing ---- */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Calls that wait, each of them, with a gateway that answers. */
+/* Calls, each of them: with a gateway that answers, and the ways in which they end with one that
+ * does not. */
 #include <errno.h>
 #include <string.h>
 
@@ -128,4 +129,250 @@ Test(janus_verbs, of_another_connection) {
     cr_assert_str_eq(error.message, "the session is of another connection");
     vouch_janus_free(other);
     end();
+}
+
+/* ---- a gateway that does not answer ---- */
+
+static cJSON *object, *array;
+
+static int info(const struct vouch_call_options *options, struct vouch_error *error) {
+    return vouch_janus_info(janus, options, NULL, error);
+}
+static int send_ping(const struct vouch_call_options *options, struct vouch_error *error) {
+    return vouch_janus_ping(janus, options, error);
+}
+static int create(const struct vouch_call_options *options, struct vouch_error *error) {
+    struct vouch_janus_session *made;
+    return vouch_janus_create(janus, NULL, options, &made, error);
+}
+static int claim(const struct vouch_call_options *options, struct vouch_error *error) {
+    struct vouch_janus_session *made;
+    return vouch_janus_claim(janus, 99, NULL, options, &made, error);
+}
+static int attach(const struct vouch_call_options *options, struct vouch_error *error) {
+    struct vouch_janus_handle *made;
+    return vouch_janus_attach(session, "p", NULL, options, &made, error);
+}
+static int keepalive(const struct vouch_call_options *options, struct vouch_error *error) {
+    return vouch_janus_keepalive(session, options, error);
+}
+static int destroy(const struct vouch_call_options *options, struct vouch_error *error) {
+    return vouch_janus_destroy(session, options, error);
+}
+static int message(const struct vouch_call_options *options, struct vouch_error *error) {
+    return vouch_janus_send_message(handle, object, NULL, options, NULL, error);
+}
+static int ask(const struct vouch_call_options *options, struct vouch_error *error) {
+    return vouch_janus_send_request(handle, object, NULL, options, NULL, error);
+}
+static int trickle(const struct vouch_call_options *options, struct vouch_error *error) {
+    return vouch_janus_trickle(handle, object, options, error);
+}
+static int trickle_many(const struct vouch_call_options *options, struct vouch_error *error) {
+    return vouch_janus_trickle_many(handle, array, options, error);
+}
+static int trickle_completed(const struct vouch_call_options *options, struct vouch_error *error) {
+    return vouch_janus_trickle_completed(handle, options, error);
+}
+static int hang_up(const struct vouch_call_options *options, struct vouch_error *error) {
+    return vouch_janus_hangup(handle, options, error);
+}
+static int detach(const struct vouch_call_options *options, struct vouch_error *error) {
+    return vouch_janus_detach(handle, options, error);
+}
+
+enum about { CONNECTION, SESSION, HANDLE };
+
+static const struct verb {
+    int (*call)(const struct vouch_call_options *options, struct vouch_error *error);
+    enum vouch_janus_verb verb;
+    const char *name; /* as it is sent */
+    enum about about;
+} verbs[] = {
+    {info, VOUCH_JANUS_DO_INFO, "info", CONNECTION},
+    {send_ping, VOUCH_JANUS_DO_PING, "ping", CONNECTION},
+    {create, VOUCH_JANUS_DO_CREATE, "create", CONNECTION},
+    {claim, VOUCH_JANUS_DO_CLAIM, "claim", CONNECTION},
+    {attach, VOUCH_JANUS_DO_ATTACH, "attach", SESSION},
+    {keepalive, VOUCH_JANUS_DO_KEEPALIVE, "keepalive", SESSION},
+    {message, VOUCH_JANUS_DO_MESSAGE, "message", HANDLE},
+    {ask, VOUCH_JANUS_DO_REQUEST, "message", HANDLE},
+    {trickle, VOUCH_JANUS_DO_TRICKLE, "trickle", HANDLE},
+    {trickle_many, VOUCH_JANUS_DO_TRICKLE, "trickle", HANDLE},
+    {trickle_completed, VOUCH_JANUS_DO_TRICKLE, "trickle", HANDLE},
+    {hang_up, VOUCH_JANUS_DO_HANGUP, "hangup", HANDLE},
+    {detach, VOUCH_JANUS_DO_DETACH, "detach", HANDLE},
+    {destroy, VOUCH_JANUS_DO_DESTROY, "destroy", SESSION},
+};
+enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
+
+static void mute_begin(void) {
+    const struct vouch_janus_options silent = {VOUCH_OPTIONS(silent),
+                                               .keepalive_interval = VOUCH_FOREVER};
+    const struct vouch_janus_request request = {.verb = VOUCH_JANUS_DO_CREATE};
+    struct janus_outcome outcome = {0};
+    janus_gateway_begin(&gateway);
+    object = json_tree("{}");
+    array = json_tree("[]");
+    janus = janus_gateway_client(&gateway, &silent);
+    cr_assert_eq(
+        vouch_janus_call_async(janus, &request, NULL, janus_outcome_callback, &outcome, NULL), 0);
+    janus_gateway_expect(&gateway, "create",
+                         "{'janus':'success','transaction':'%','data':{'id':11}}", NULL);
+    janus_wait_for(janus, &outcome.callbacks, 1);
+    session = outcome.session;
+    cr_assert_eq(vouch_janus_handle_of(session, 12, NULL, &handle), 0);
+}
+
+static void mute_end(void) {
+    cJSON_Delete(object);
+    cJSON_Delete(array);
+    end();
+}
+
+/* A detach or destroy that was begun has done it, however it ends. */
+static void check_state(const struct verb *verb) {
+    bool destroyed = verb->verb == VOUCH_JANUS_DO_DESTROY;
+    bool detached = destroyed || verb->verb == VOUCH_JANUS_DO_DETACH;
+    cr_assert_eq(vouch_janus_session_get_state(session), destroyed ? -ESTALE : 0, "%s", verb->name);
+    cr_assert_eq(vouch_janus_handle_get_state(handle), detached ? -ESTALE : 0, "%s", verb->name);
+}
+
+Test(janus_verbs, a_deadline_that_has_passed) {
+    const struct vouch_call_options passed = {VOUCH_OPTIONS(passed), .deadline = 1};
+    struct vouch_error error;
+    mute_begin();
+    for (int i = 0; i < VERBS; i++) {
+        cr_assert_eq(verbs[i].call(&passed, &error), -ETIMEDOUT, "%s", verbs[i].name);
+        cr_assert_str_eq(error.message, "the deadline has passed");
+    }
+    cr_assert_eq(vouch_janus_session_get_state(session), 0);
+    cr_assert_eq(vouch_janus_handle_get_state(handle), 0);
+    mute_end();
+}
+
+Test(janus_verbs, a_timeout) {
+    const struct vouch_call_options soon = {VOUCH_OPTIONS(soon), .timeout = VOUCH_MILLISECONDS(20)};
+    struct vouch_error error;
+    for (int i = 0; i < VERBS; i++) {
+        mute_begin();
+        cr_assert_eq(verbs[i].call(&soon, &error), -ETIMEDOUT, "%s", verbs[i].name);
+        cr_assert_str_eq(error.message, "no answer before the deadline");
+        janus_gateway_expect(&gateway, verbs[i].name, NULL, NULL);
+        check_state(&verbs[i]);
+        mute_end();
+    }
+}
+
+static void *calls_tagged(void *context) {
+    const struct verb *verb = context;
+    const struct vouch_call_options tagged = {VOUCH_OPTIONS(tagged), .timeout = VOUCH_FOREVER,
+                                              .tag = 7};
+    return (void *)(intptr_t)verb->call(&tagged, NULL);
+}
+
+Test(janus_verbs, cancelled_by_another_thread) {
+    for (int i = 0; i < VERBS; i++) {
+        mute_begin();
+        pthread_t thread = support_thread_start(calls_tagged, (void *)&verbs[i]);
+        janus_gateway_expect(&gateway, verbs[i].name, NULL, NULL);
+        cr_assert_eq(vouch_janus_cancel(janus, 7), 1, "%s", verbs[i].name);
+        cr_assert_eq((intptr_t)support_thread_join(thread), -ECANCELED, "%s", verbs[i].name);
+        check_state(&verbs[i]);
+        mute_end();
+    }
+}
+
+static int begin_call(const struct verb *verb, const struct vouch_call_options *options,
+                      struct janus_outcome *outcome, uint64_t *ret_id) {
+    bool talks = verb->verb == VOUCH_JANUS_DO_MESSAGE || verb->verb == VOUCH_JANUS_DO_REQUEST;
+    const struct vouch_janus_request request = {
+        VOUCH_OPTIONS(request),
+        .verb = verb->verb,
+        .session = verb->about == SESSION ? session : NULL,
+        .handle = verb->about == HANDLE ? handle : NULL,
+        .id = verb->verb == VOUCH_JANUS_DO_CLAIM ? 99 : 0,
+        .plugin = verb->verb == VOUCH_JANUS_DO_ATTACH ? "p" : NULL,
+        .body = talks ? object : NULL,
+        .candidate = verb->call == trickle        ? object
+                     : verb->call == trickle_many ? array
+                                                  : NULL,
+    };
+    *outcome = (struct janus_outcome){0};
+    return vouch_janus_call_async(janus, &request, options, janus_outcome_callback, outcome,
+                                  ret_id);
+}
+
+Test(janus_verbs, without_waiting_a_timeout) {
+    const struct vouch_call_options soon = {VOUCH_OPTIONS(soon), .timeout = VOUCH_MILLISECONDS(20)};
+    struct janus_outcome outcome;
+    for (int i = 0; i < VERBS; i++) {
+        mute_begin();
+        cr_assert_eq(begin_call(&verbs[i], &soon, &outcome, NULL), 0, "%s", verbs[i].name);
+        janus_wait_for(janus, &outcome.callbacks, 1);
+        cr_assert_eq(outcome.result, -ETIMEDOUT, "%s", verbs[i].name);
+        check_state(&verbs[i]);
+        mute_end();
+        cr_assert_eq(outcome.callbacks, 1);
+    }
+}
+
+Test(janus_verbs, without_waiting_cancelled) {
+    struct janus_outcome outcome;
+    uint64_t id;
+    for (int i = 0; i < VERBS; i++) {
+        mute_begin();
+        cr_assert_eq(begin_call(&verbs[i], NULL, &outcome, &id), 0, "%s", verbs[i].name);
+        cr_assert_eq(vouch_janus_cancel_id(janus, id), 0, "%s", verbs[i].name);
+        cr_assert_eq(vouch_janus_cancel_id(janus, id), -ENOENT);
+        janus_wait_for(janus, &outcome.callbacks, 1);
+        cr_assert_eq(outcome.result, -ECANCELED, "%s", verbs[i].name);
+        check_state(&verbs[i]);
+        mute_end();
+        cr_assert_eq(outcome.callbacks, 1);
+    }
+}
+
+/* All of them are told the cause, those of a session that was being destroyed as well. */
+Test(janus_verbs, the_end_of_the_connection) {
+    struct janus_outcome outcomes[VERBS];
+    mute_begin();
+    for (int i = 0; i < VERBS; i++)
+        cr_assert_eq(begin_call(&verbs[i], NULL, &outcomes[i], NULL), 0, "%s", verbs[i].name);
+    for (int i = 0; i < VERBS; i++)
+        janus_gateway_expect(&gateway, verbs[i].name, NULL, NULL);
+    janus_gateway_hang_up(&gateway);
+    for (int i = 0; i < VERBS; i++)
+        janus_wait_for(janus, &outcomes[i].callbacks, 1);
+    for (int i = 0; i < VERBS; i++) {
+        cr_assert_eq(outcomes[i].result, -ECONNRESET, "%s: %s", verbs[i].name, outcomes[i].text);
+        cr_assert_str_eq(outcomes[i].text, "the gateway has closed the connection");
+    }
+    mute_end();
+    for (int i = 0; i < VERBS; i++)
+        cr_assert_eq(outcomes[i].callbacks, 1);
+}
+
+/* What was given up may still be made there: nobody here takes it for what he asked for later. */
+Test(janus_verbs, an_answer_to_what_was_given_up) {
+    struct janus_outcome outcome, next;
+    struct vouch_janus_stats stats;
+    char transaction[64];
+    uint64_t id;
+    mute_begin();
+    cr_assert_eq(begin_call(&verbs[2], NULL, &outcome, &id), 0);
+    janus_gateway_expect(&gateway, "create", NULL, transaction);
+    cr_assert_eq(vouch_janus_cancel_id(janus, id), 0);
+    cr_assert_eq(begin_call(&verbs[2], NULL, &next, NULL), 0);
+    janus_gateway_say(&gateway, transaction,
+                      "{'janus':'success','transaction':'%','data':{'id':21}}");
+    janus_gateway_expect(&gateway, "create",
+                         "{'janus':'success','transaction':'%','data':{'id':22}}", NULL);
+    janus_wait_for(janus, &next.callbacks, 1);
+    cr_assert_eq(outcome.result, -ECANCELED);
+    cr_assert_eq(next.id, 22);
+    vouch_janus_session_free(next.session);
+    vouch_janus_get_stats(janus, &stats);
+    cr_assert_eq(stats.unknown_replies, 1);
+    mute_end();
 }

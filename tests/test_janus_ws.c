@@ -5,6 +5,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -546,6 +547,27 @@ Test(janus_ws, a_server_that_is_mute_for_as_long_as_the_program_waits) {
                                                 .connect_timeout = VOUCH_SECONDS(7)};
     if (!begin(&options))
         return;
+    while (opening.callbacks == 0)
+        (void)vouch_janus_wait(janus, vouch_deadline_in(JANUS_PATIENCE));
+    cr_assert_eq(opening.result, -ETIMEDOUT);
+    end();
+}
+
+/* Each of them takes the connection and says nothing: all of them together are waited for no longer
+ * than that. */
+Test(janus_ws, servers_that_are_mute_one_after_the_other) {
+    const struct vouch_janus_options options = {
+        VOUCH_OPTIONS(options), .connect_timeout = VOUCH_MILLISECONDS(20), .retries = UINT_MAX,
+        .retry_pause = VOUCH_MILLISECONDS(1), .connect_total_timeout = VOUCH_MILLISECONDS(100)};
+    struct vouch_janus *none;
+    struct vouch_error error;
+    if (!begin(&options))
+        return;
+    const char *addresses[] = {address, address, address};
+    int64_t before = vouch_now();
+    cr_assert_eq(vouch_janus_connect(addresses, 3, &options, &none, &error), -ETIMEDOUT);
+    cr_assert_lt(vouch_now() - before, VOUCH_SECONDS(15));
+    cr_assert(strstr(error.message, "connect_total_timeout"), "%s", error.message);
     while (opening.callbacks == 0)
         (void)vouch_janus_wait(janus, vouch_deadline_in(JANUS_PATIENCE));
     cr_assert_eq(opening.result, -ETIMEDOUT);

@@ -160,10 +160,14 @@ struct vouch_janus_options {
     unsigned retries;
     /* Before each of these rounds, ns; 0: 1 s. */
     int64_t retry_pause;
+    /* For all of it, every address, round and pause, ns; then connecting has failed (-ETIMEDOUT). 0
+     * or VOUCH_FOREVER: as long as these take. */
+    int64_t connect_total_timeout;
 
     /* For calls that don't say their own, ns; 0: 30 s; VOUCH_FOREVER. */
     int64_t call_timeout;
-    /* A session that has sent nothing for so long sends a keep-alive, ns; 0:
+    /* A session that has sent nothing for so long sends a keep-alive (or when 7/8 of it have passed
+     * and another session sends one), ns; 0:
      * VOUCH_JANUS_KEEPALIVE_DEFAULT; VOUCH_FOREVER: never. Has to be well below the gateway's
      * session-timeout, which vouch_janus_info tells (60 s if nobody changed it). */
     int64_t keepalive_interval;
@@ -204,12 +208,13 @@ struct vouch_janus_options {
  *     ws://HOST[:PORT][/PATH]        WebSocket; port 80 if none is said (the gateway's is 8188)
  *     ws+unix://SOCKET[:/PATH]       WebSocket over a UNIX socket
  *
- * HOST is a name, an IPv4 address or an IPv6 one in brackets; looking a name up may wait. Neither
- * $http_proxy nor a redirection is followed.
+ * HOST is a name, an IPv4 address or an IPv6 one in brackets; looking a name up may wait, and no
+ * timeout ends that. Neither $http_proxy nor a redirection is followed.
  *
  * 0, -EINVAL (an address that cannot be read, or an option out of range), -ENOTSUP (WebSocket,
- * built without libwebsockets), else the failure of the last address: the message names it.
- * `options` and `ret_error` may be NULL. Any thread; waits. */
+ * built without libwebsockets), -ETIMEDOUT (connect_total_timeout), else the failure of the last
+ * address: the message names it. `options` and `ret_error` may be NULL. Any thread; waits. Who
+ * wants to give up meanwhile connects with vouch_janus_connect_async, and closes. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_janus_connect(const char *const *addresses, size_t count,
                                                    const struct vouch_janus_options *options,
                                                    struct vouch_janus **ret_janus,
@@ -424,13 +429,18 @@ VOUCH_API int vouch_janus_cancel_id(struct vouch_janus *janus, uint64_t id);
 VOUCH_API int vouch_janus_wait(struct vouch_janus *janus, int64_t deadline);
 
 /* For a foreign loop: poll get_fd for get_events (POLLIN/POLLOUT of poll.h) at most get_timeout ns
- * (VOUCH_FOREVER: no limit), then call process, whatever happened. The descriptor is -1 while there
- * is none to wait for (between attempts to connect, after the end), and may be another after each
- * process until the connection is made; then it stays. process runs callbacks and returns how many,
- * or how the connection has ended, when nothing is left to be reported. Other threads may make
- * calls beside the loop: what they read or begin that concerns it makes the descriptor readable.
- * (Not where the system has no epoll: there let the loop wait for a second at most.) */
+ * (VOUCH_FOREVER: no limit), then call process, whatever happened. process runs callbacks and
+ * returns how many, or how the connection has ended, when nothing is left to be reported. Other
+ * threads may make calls beside the loop, and close: what they read or begin that concerns it makes
+ * the descriptor readable.
+ *
+ * On Linux the descriptor stays the same until the end of the connection; then it is -1. Where the
+ * system has no such descriptor it is the socket's own: to be asked for after each process, -1
+ * while there is none (between attempts to connect), and threads beside the loop show in another
+ * one, get_wake_fd, which is polled for POLLIN as well. That stays the same until
+ * vouch_janus_free, and is -1 where it is not needed, which poll(2) ignores. */
 VOUCH_API int vouch_janus_get_fd(struct vouch_janus *janus);
+VOUCH_API int vouch_janus_get_wake_fd(struct vouch_janus *janus);
 VOUCH_API short vouch_janus_get_events(struct vouch_janus *janus);
 VOUCH_API int64_t vouch_janus_get_timeout(struct vouch_janus *janus);
 VOUCH_API int vouch_janus_process(struct vouch_janus *janus);
