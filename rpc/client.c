@@ -19,8 +19,10 @@
 #define OUTPUT_MAX_DEFAULT ((size_t)4 * 1024 * 1024)
 #define RECONNECT_MIN_DEFAULT VOUCH_MILLISECONDS(10)
 #define RECONNECT_MAX_DEFAULT VOUCH_SECONDS(1)
-/* An attempt that nobody waits for. */
-#define AT_ONCE VOUCH_MILLISECONDS(1)
+/* For the one attempt of who does not wait: for room at the listener, and for the threads that are
+ * still in the old connection. */
+#define ONCE_TIMEOUT VOUCH_MILLISECONDS(1)
+#define ONCE_BUSY_MAX VOUCH_MILLISECONDS(100)
 
 static bool dialect_valid(const struct vouch_dialect *given) {
     struct vouch_dialect dialect = {0};
@@ -236,14 +238,11 @@ static void back_off(struct vouch_client *client) {
 }
 
 /* One attempt, with the lock let go of. */
-static int dial_again(struct vouch_client *client, int64_t deadline, struct vouch_error *error) {
+static int dial_again(struct vouch_client *client, int64_t timeout, struct vouch_error *error) {
     struct vouch_conn *conn = NULL, *old = NULL;
-    int64_t left = deadline == VOUCH_FOREVER ? VOUCH_FOREVER : deadline - vouch_now();
-    if (left <= 0)
-        return -ETIMEDOUT;
     struct vouch_dial_options options = client->dial;
-    if (left < options_time(options.timeout, VOUCH_SECONDS(10)))
-        options.timeout = left;
+    if (timeout < options_time(options.timeout, VOUCH_SECONDS(10)))
+        options.timeout = timeout;
     client_unlock(client);
     int r = vouch_dial(client->address, &options, &conn, error);
     client_lock(client);
@@ -269,32 +268,54 @@ static int dial_again(struct vouch_client *client, int64_t deadline, struct vouc
     return r;
 }
 
+/* One thread dials, the others wait for it. Those who use the old connection have to be out of it
+ * first; a thread that leaves it does not say so: look again soon. */
+static bool is_busy(const struct vouch_client *client) {
+    return client->connecting || client->link.sending || client->driving || client->pushing;
+}
+#define BUSY_LOOK VOUCH_MILLISECONDS(1)
+
 /* Whether another attempt may help: the server is not there (yet). */
 static bool may_come_back(int r) {
     return r == -ENOENT || r == -ECONNREFUSED || r == -EAGAIN || r == VOUCH_E_FILE_SWAPPED;
 }
 
-/* One thread dials, the others wait for it. Those who use the old connection have to be out of it
- * first. */
+static int attempt(struct vouch_client *client, int64_t timeout, struct vouch_error *error) {
+    client->connecting = true;
+    int r = dial_again(client, timeout, error);
+    client->connecting = false;
+    pthread_cond_broadcast(&client->connected);
+    return r;
+}
+
+/* Who does not wait for the server has his one attempt, whatever the clock says: a thread can lose
+ * its processor at any time. */
+static int reconnect_once(struct vouch_client *client, int64_t busy_max,
+                          struct vouch_error *error) {
+    int64_t give_up = vouch_deadline_in(busy_max);
+    while (session_failure(&client->link.session) != 0 && is_busy(client) && vouch_now() < give_up)
+        client_wait_on(client, &client->connected, clock_add(vouch_now(), BUSY_LOOK));
+    if (client->closed || session_failure(&client->link.session) == 0)
+        return client->closed ? -ESHUTDOWN : 0;
+    if (is_busy(client) || vouch_now() < client->reconnect_at)
+        return -ECONNRESET;
+    return attempt(client, ONCE_TIMEOUT, error);
+}
+
 static int reconnect(struct vouch_client *client, int64_t deadline, struct vouch_error *error) {
     int r = -ECONNRESET;
     while (!client->closed && session_failure(&client->link.session) != 0) {
         int64_t now = vouch_now();
-        bool busy =
-            client->connecting || client->link.sending || client->driving || client->pushing;
+        bool busy = is_busy(client);
         if (now >= deadline)
             return r;
         if (!busy && now >= client->reconnect_at) {
-            client->connecting = true;
-            r = dial_again(client, deadline, error);
-            client->connecting = false;
-            pthread_cond_broadcast(&client->connected);
+            r = attempt(client, deadline == VOUCH_FOREVER ? VOUCH_FOREVER : deadline - now, error);
             if (r < 0 && !may_come_back(r))
                 return r;
             continue;
         }
-        /* A thread that leaves the old connection does not say so: look again soon. */
-        int64_t until = busy ? now + VOUCH_MILLISECONDS(1) : client->reconnect_at;
+        int64_t until = busy ? clock_add(now, BUSY_LOOK) : client->reconnect_at;
         client_wait_on(client, &client->connected, until < deadline ? until : deadline);
     }
     return client->closed ? -ESHUTDOWN : 0;
@@ -318,7 +339,7 @@ void client_retry(struct vouch_client *client) {
     int64_t now = vouch_now();
     if (client_retry_at(client) > now)
         return;
-    (void)reconnect(client, clock_add(now, AT_ONCE), &error);
+    (void)reconnect_once(client, BUSY_LOOK, &error);
     client->retry_at = 0; /* if that has failed, the time begins anew */
 }
 
@@ -330,7 +351,8 @@ int client_connect(struct vouch_client *client, int64_t deadline, struct vouch_e
         return peer_connect(client, deadline);
     if (failure == 0 || !client->address)
         return failure;
-    return reconnect(client, deadline, error);
+    return deadline == CLIENT_AT_ONCE ? reconnect_once(client, ONCE_BUSY_MAX, error)
+                                      : reconnect(client, deadline, error);
 }
 
 /* ---- the end ---- */

@@ -146,6 +146,9 @@ struct vouch_client {
 int client_create(const struct vouch_client_options *options,
                   struct vouch_client **ret_client) VOUCH_MUST_CHECK;
 
+/* As a deadline: what keeps it from calling is told, and not waited for. */
+#define CLIENT_AT_ONCE 0
+
 /* Makes sure that there is a live connection, dialling again when that is allowed; waits until
  * `deadline` at most. Lock held; let go of while dialling. 0 or why there is none. */
 int client_connect(struct vouch_client *client, int64_t deadline,

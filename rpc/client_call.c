@@ -298,14 +298,6 @@ static int reserve_call(struct vouch_client *client, struct client_call *call, c
     return r;
 }
 
-/* An asynchronous call does not wait for a server to come back: it tries once, and is told. A guest
- * has nothing to try. */
-static int64_t connect_deadline(const struct vouch_client *client, const struct client_call *call) {
-    if (client->guest && call->callback)
-        return PEER_AT_ONCE;
-    return call->callback ? clock_add(vouch_now(), VOUCH_MILLISECONDS(1)) : call->deadline;
-}
-
 /* Waits for what a call needs of the connection before it can begin. Lock held, let go of
  * meanwhile. */
 static int get_ready(struct vouch_client *client, struct client_call *call,
@@ -316,7 +308,8 @@ static int get_ready(struct vouch_client *client, struct client_call *call,
         return -ENOTSUP;
     if (client->guest && !call->callback && peer_may_wait(client) < 0)
         return -EDEADLK;
-    int r = client_connect(client, connect_deadline(client, call), error);
+    /* An asynchronous call does not wait for a server to come back: it tries once, and is told. */
+    int r = client_connect(client, call->callback ? CLIENT_AT_ONCE : call->deadline, error);
     if (r < 0 || call->callback || !session_output_full(&client->link.session))
         return r;
     client_wait_for_room(client, call->deadline);

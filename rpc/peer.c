@@ -102,7 +102,7 @@ int peer_connect(struct vouch_client *client, int64_t deadline) {
             return -ESHUTDOWN;
         if (failure == 0)
             return 0;
-        if (!client->awaits || deadline == PEER_AT_ONCE)
+        if (!client->awaits || deadline == CLIENT_AT_ONCE)
             return failure;
         if (vouch_now() >= deadline)
             return -ETIMEDOUT;

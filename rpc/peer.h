@@ -69,8 +69,6 @@ uint64_t peer_count_beats(struct vouch_client *client);
 
 /* ---- for the client ---- */
 
-#define PEER_AT_ONCE 0 /* as a deadline: what keeps it from calling is told, and not waited for */
-
 /* client_connect, client_flush and the end, for guests. Lock held by the first two, let go of
  * meanwhile; not by the third. */
 int peer_connect(struct vouch_client *client, int64_t deadline) VOUCH_MUST_CHECK;
