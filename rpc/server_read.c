@@ -218,6 +218,7 @@ static enum next next_call(struct reader *reader, struct vouch_call **ret_call, 
     pthread_mutex_unlock(&conn->link.lock);
     if (cancelled)
         server_notify(conn->server);
+    server_answer_due(conn);
     return next;
 }
 

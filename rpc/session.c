@@ -361,6 +361,11 @@ int session_watch(struct session *s, struct session_slot *slot, int64_t deadline
     return timer_set(&s->timers, &slot->timer, deadline);
 }
 
+int session_delay(struct session *s, struct session_slot *slot, int64_t when) {
+    slot->delayed = true;
+    return timer_set(&s->timers, &slot->timer, when);
+}
+
 /* A reply repeats the method and the deadline of its call, as plain servers do. */
 static struct envelope reply_envelope(const struct session *s, const struct session_slot *slot) {
     return (struct envelope){
@@ -891,9 +896,11 @@ int session_expire(struct session *s, int64_t now, struct session_event *ret_eve
     resume(s, now);
     struct timer *timer = timer_expire(&s->timers, now);
     if (timer) {
-        *ret_event =
-            (struct session_event){.type = SESSION_EVENT_EXPIRED, .slot = slot_of_timer(timer)};
-        expire_slot(s, ret_event->slot);
+        struct session_slot *slot = slot_of_timer(timer);
+        *ret_event = (struct session_event){
+            .type = slot->delayed ? SESSION_EVENT_DUE : SESSION_EVENT_EXPIRED, .slot = slot};
+        if (!slot->delayed)
+            expire_slot(s, slot);
         return 1;
     }
     if (s->stall_deadline <= now || (session_wants_input(s) && s->frame_deadline <= now))

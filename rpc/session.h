@@ -82,6 +82,7 @@ struct session_slot {
     bool incoming; /* made by the peer */
     bool answered; /* incoming, and its deadline has been answered: it waits for its handler to let
                       go */
+    bool delayed;  /* incoming: its timer is that of session_delay */
     /* Incoming calls: what the reply repeats. `method` points into the request, which the driver
      * keeps until the reply. */
     int64_t expires;
@@ -98,6 +99,7 @@ enum session_event_type {
                              it has no slot yet, and is for session_deliver */
     SESSION_EVENT_CANCEL, /* the peer cancels `slot`, which stays in flight until it is answered */
     SESSION_EVENT_EXPIRED, /* the deadline of `slot` passed (session_expire) */
+    SESSION_EVENT_DUE,     /* … or the time that session_delay has set */
     SESSION_EVENT_HELLO,   /* peer: the other one is there: for session_introduce */
     SESSION_EVENT_STOP,    /* peer: the other one asks us to end */
     SESSION_EVENT_NOTICE,  /* the server said something unasked: envelope's data, buffer */
@@ -225,6 +227,11 @@ void session_accept(struct session *session, struct session_slot *slot,
 /* Starts the deadline of a call of the peer, for calls that are answered later. 0 or -ENOMEM. */
 int session_watch(struct session *session, struct session_slot *slot,
                   int64_t deadline) VOUCH_MUST_CHECK;
+
+/* In the place of the deadline: at `when` the call is due, and the driver answers it. 0 or -ENOMEM.
+ */
+int session_delay(struct session *session, struct session_slot *slot,
+                  int64_t when) VOUCH_MUST_CHECK;
 
 /* Answers a call of the peer, which leaves flight whatever is returned. session_reply takes `body`
  * over; -EMSGSIZE: it was too large and the caller got an error instead; -ETIMEDOUT: its deadline

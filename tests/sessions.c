@@ -211,6 +211,9 @@ static void take_event(struct side *side, const struct session_event *event) {
     case SESSION_EVENT_CANCEL:
         note(side, "cancel %u", event->slot->node.id);
         break;
+    case SESSION_EVENT_DUE:
+        note(side, "due %u", event->slot->node.id);
+        break;
     case SESSION_EVENT_EXPIRED:
         note(side, "expired %u", event->slot->node.id);
         if (!event->slot->incoming)
