@@ -117,8 +117,10 @@ static int echo(void *context, struct vouch_call *call, const char *text, size_t
 
 static int delay(void *context, struct vouch_call *call, const cJSON *request, cJSON **ret_reply) {
     const cJSON *delay = cJSON_GetObjectItemCaseSensitive(request, "delay");
-    struct vouch_server *server = context;
     double ms = 0;
+    size_t size;
+    (void)context;
+    (void)ret_reply;
     if (cJSON_IsNumber(delay))
         ms = delay->valuedouble;
     else if (delay && !cJSON_IsNull(delay))
@@ -127,14 +129,9 @@ static int delay(void *context, struct vouch_call *call, const cJSON *request, c
         return vouch_call_fail(call, VOUCH_REMOTE_BAD_DATA,
                                "delay is not a number of milliseconds up to %d",
                                VOUCH_PIXL_DELAY_MAX);
-    /* Workers have no descriptor for loops. */
-    if (ms > 0 && vouch_server_get_fd(server) >= 0)
-        return vouch_call_fail(call, VOUCH_REMOTE_UNAVAILABLE,
-                               "a delay would hold up the loop that this server lives in");
-    if (ms > 0 && vouch_call_wait_cancelled(call, vouch_deadline_in((int64_t)(ms * 1e6))) == 1)
-        return VOUCH_REMOTE_CANCELLED;
-    *ret_reply = cJSON_Duplicate(request, true);
-    return *ret_reply ? 0 : -ENOMEM;
+    const uint8_t *data = vouch_call_get_data(call, &size);
+    (void)vouch_call_reply_at(call, vouch_deadline_in((int64_t)(ms * 1e6)), data, size);
+    return 0;
 }
 
 static int add_builtin(struct vouch_pixl_server *pixl, const struct vouch_json_method *method) {
@@ -150,8 +147,8 @@ static int add_builtins(struct vouch_pixl_server *pixl) {
                                          .max_values = SIZE_MAX};
     const struct vouch_json_method echoes = {VOUCH_OPTIONS(echoes), .name = ECHO,
                                              .text_handler = echo, .rules = &any};
-    const struct vouch_json_method delays = {VOUCH_OPTIONS(delays), .name = DELAY, .handler = delay,
-                                             .context = pixl->server};
+    const struct vouch_json_method delays = {VOUCH_OPTIONS(delays), .name = DELAY,
+                                             .handler = delay};
     int r = add_builtin(pixl, &echoes);
     return r < 0 ? r : add_builtin(pixl, &delays);
 }
