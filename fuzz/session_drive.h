@@ -261,8 +261,12 @@ static void drive_note_event(struct drive *d, const struct session_event *event)
 }
 
 static void drive_event(struct drive *d, const struct session_event *event) {
+    if (event->type == SESSION_EVENT_NONE)
+        return;
     drive_note_event(d, event);
     switch (event->type) {
+    case SESSION_EVENT_NONE:
+        break;
     case SESSION_EVENT_CALL:
         DRIVE_CHECK(d->session.role != SESSION_CLIENT);
         drive_serve(d, event);

@@ -819,6 +819,10 @@ static int next_event(struct session *s, int64_t now, struct session_event *ret_
             return 1;
         if (r < 0)
             session_fail(s, r);
+        else if (s->role != SESSION_CLIENT) {
+            *ret_event = (struct session_event){.type = SESSION_EVENT_NONE};
+            return 1;
+        }
     }
     return s->failure;
 }

@@ -93,11 +93,13 @@ struct session_slot {
 };
 
 enum session_event_type {
-    SESSION_EVENT_CALL,   /* the peer calls: envelope, buffer, and `result` when it can't be run (a
-                             vouch_remote_error) */
-    SESSION_EVENT_REPLY,  /* the peer answered `slot`: result, envelope, buffer. Of a peer's session
-                             it has no slot yet, and is for session_deliver */
-    SESSION_EVENT_CANCEL, /* the peer cancels `slot`, which stays in flight until it is answered */
+    SESSION_EVENT_NONE,  /* not of clients: a message that is nothing to the driver, who takes turns
+                            with other sessions and so counts it */
+    SESSION_EVENT_CALL,  /* the peer calls: envelope, buffer, and `result` when it can't be run (a
+                            vouch_remote_error) */
+    SESSION_EVENT_REPLY, /* the peer answered `slot`: result, envelope, buffer. Of a peer's session
+                            it has no slot yet, and is for session_deliver */
+    SESSION_EVENT_CANCEL,  /* the peer cancels `slot`, which stays in flight until it is answered */
     SESSION_EVENT_EXPIRED, /* the deadline of `slot` passed (session_expire) */
     SESSION_EVENT_DUE,     /* … or the time that session_delay has set */
     SESSION_EVENT_HELLO,   /* peer: the other one is there: for session_introduce */

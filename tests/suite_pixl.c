@@ -115,6 +115,37 @@ Test(pixl, what_is_no_message_is_skipped) {
     close_both();
 }
 
+/* Whoever sends nothing but such lines takes turns with the others: a few turns of a loop are not
+ * enough for it, and plenty for who asks for something. */
+Test(pixl, skipped_lines_take_their_turn) {
+    static const char *const lines[] = {"\n", " \n", "hello\n", "{\n"};
+    static char flood[64000];
+    rpc_need_loop_descriptor();
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        struct pixl_raw other;
+        size_t length = strlen(lines[i]);
+        support_baseline_begin();
+        pixl_stage_init(&stage, NULL, NULL);
+        cr_assert_geq(vouch_server_get_fd(stage.rpc.server), 0);
+        pixl_raw_open(&raw, &stage, false);
+        pixl_raw_open(&other, &stage, false);
+        for (size_t at = 0; at + length < sizeof(flood); at += length)
+            memcpy(flood + at, lines[i], length + 1);
+        pixl_raw_write(&raw, flood);
+        pixl_raw_send(&raw, "{\"uri\":\"/json/echo\",\"data\":1}");
+        pixl_raw_send(&other, "{\"uri\":\"/json/echo\",\"data\":2}");
+        cr_assert_eq(vouch_server_process(stage.rpc.server), 0);
+        pixl_raw_expect(&other, "{\"ipcReqID\":null,\"data\":2}");
+        cr_assert_not(rpc_raw_readable(raw.fd));
+        int64_t give_up = vouch_deadline_in(RPC_PATIENCE);
+        while (!rpc_raw_readable(raw.fd) && vouch_now() < give_up)
+            cr_assert_eq(vouch_server_process(stage.rpc.server), 0);
+        pixl_raw_expect(&raw, "{\"ipcReqID\":null,\"data\":1}");
+        pixl_raw_close(&other);
+        close_both();
+    }
+}
+
 /* A page that a browser shows can have it send any body to a port of this machine. */
 Test(pixl, what_a_browser_sends_for_a_page_is_not_taken) {
     static const char *const heads[] = {"POST / HTTP/1.1\r", "POST /long HTTP/1.0",

@@ -47,6 +47,26 @@ static void expect_events(const char *text) {
 
 /* ---- servers ---- */
 
+/* So that who reads can count them. */
+Test(session_dialect, lines_that_mean_nothing_are_told_one_by_one) {
+    struct session_event event;
+    uint8_t *space;
+    size_t room;
+    begin(SESSION_SERVER);
+    cr_assert_eq(session_space(&side.session, &space, &room), 0);
+    memcpy(space, "\n\nhello\n\nhal", 12);
+    session_commit(&side.session, 12, side.now);
+    for (int i = 0; i < 4; i++) {
+        cr_assert(session_has_message(&side.session));
+        cr_assert_eq(session_next(&side.session, side.now, &event), 1);
+        cr_assert_eq(event.type, SESSION_EVENT_NONE);
+        cr_assert_null(event.buffer);
+    }
+    cr_assert_not(session_has_message(&side.session));
+    cr_assert_eq(session_next(&side.session, side.now, &event), 0);
+    end();
+}
+
 Test(session_dialect, calls_are_numbered_and_answered_by_their_tag) {
     begin(SESSION_SERVER);
     feed("call x /m hello\ncall y /n \n");
