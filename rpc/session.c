@@ -535,6 +535,8 @@ int session_space(struct session *s, uint8_t **ret_space, size_t *ret_size) {
 
 void session_commit(struct session *s, size_t size, int64_t now) {
     bool skipping = chunk_decoder_skipping(&s->decoder);
+    if (s->skimming && size > 0)
+        session_dialect_skim(s, size);
     vouch_chunk_decoder_commit(&s->decoder, size);
     if (s->choice && size > 0 && session_dialect_choose(s) < 0)
         session_fail(s, -EPROTO);
@@ -809,6 +811,8 @@ static int next_event(struct session *s, int64_t now, struct session_event *ret_
     while (session_wants_input(s)) {
         struct vouch_chunk chunk;
         if (take_postponed(s, now, ret_event))
+            return 1;
+        if (s->skimmed != 0 && session_dialect_skimmed(s, ret_event) == 1)
             return 1;
         int r = vouch_chunk_decoder_next(&s->decoder, &chunk);
         if (r == 0)

@@ -158,6 +158,10 @@ struct session {
     int64_t wall_offset; /* wall clock minus CLOCK_MONOTONIC, kept fresh by the driver: deadlines
                             travel as wall time */
     struct session_event postponed;
+    struct vouch_skim skim; /* an oversize line of a server; see session_dialect_skim */
+    bool skimming;
+    uint32_t skimmed;       /* whose reply it is; 0: not known */
+    uint64_t skimmed_bytes; /* of it, so far */
     char postponed_method[ENVELOPE_METHOD_MAX];
     uint8_t postponed_tag[SESSION_TAG_MAX];
     uint32_t early_cancels[SESSION_EARLY_CANCELS];

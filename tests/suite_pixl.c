@@ -382,6 +382,45 @@ Test(pixl, replies_over_a_clients_limit_end_their_call_alone) {
     close_both();
 }
 
+static void note_end(void *context, int result, const cJSON *data,
+                     const struct vouch_pixl_error *error) {
+    (void)data;
+    (void)error;
+    int *ended = context;
+    cr_assert_eq(*ended, 1);
+    *ended = result;
+}
+
+/* What is behind the first bytes is looked through, too. */
+Test(pixl, a_reply_over_a_clients_limit_may_have_its_id_last) {
+    const struct vouch_client_options general = {VOUCH_OPTIONS(general), .max_reply = 4096};
+    int ended[3] = {1, 1, 1};
+    support_baseline_begin();
+    struct vouch_pixl_client *client =
+        pixl_raw_client(&raw, &(struct vouch_pixl_client_options){.client = &general,
+                                                                  .call_timeout = VOUCH_FOREVER});
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(vouch_pixl_call_async(client, "/x", NULL, NULL, note_end, &ended[i], NULL), 0);
+    char *line = line_of("/x", 50000);
+    static const char head[] = "{\"data\":{\"ipcReqID\":\"rq1\",\"a\":\"",
+                      tail[] = "\\\"\"},\"ipcReqID\":\"rq2\",\"data\":1}";
+    memset(line, 'x', 50000);
+    memcpy(line, head, sizeof(head) - 1);
+    memcpy(line + 50000 - sizeof(tail) + 1, tail, sizeof(tail) - 1);
+    pixl_raw_send(&raw, line);
+    pixl_raw_send(&raw, "{\"ipcReqID\":\"rq3\",\"data\":1}");
+    int64_t give_up = vouch_deadline_in(RPC_PATIENCE);
+    while (ended[2] == 1 && vouch_now() < give_up)
+        (void)vouch_client_wait(vouch_pixl_client_get_client(client), give_up);
+    cr_assert_eq(ended[0], 1);
+    cr_assert_eq(ended[1], -EMSGSIZE);
+    cr_assert_eq(ended[2], 0);
+    vouch_pixl_client_free(client);
+    free(line);
+    pixl_raw_close(&raw);
+    support_baseline_end();
+}
+
 /* ---- halves ---- */
 
 Test(pixl, half_a_line_and_silence) {
