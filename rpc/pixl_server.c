@@ -43,26 +43,6 @@ static bool is_blank(const uint8_t *bytes, size_t size) {
     return size == 0;
 }
 
-static bool begins_with(const uint8_t *bytes, size_t size, const char *text) {
-    for (; *text; bytes++, size--, text++)
-        if (size == 0 || (*bytes | 0x20) != (uint8_t)*text)
-            return false;
-    return true;
-}
-
-/* Over TCP a page that a browser shows could have it send us any body, and what is before that
- * would be skipped: the head of a request of HTTP. One of its two lines that are always there is
- * seen, also of one whose first line is too long for us. */
-static bool is_http(const uint8_t *bytes, size_t size, bool cut) {
-    static const char version[] = " HTTP/1.";
-    size_t length = sizeof(version) - 1;
-    if (size > 0 && bytes[size - 1] == '\r')
-        size--;
-    if (begins_with(bytes, size, "host:"))
-        return true;
-    return !cut && size > length && memcmp(bytes + size - 1 - length, version, length) == 0;
-}
-
 static void lead(const struct vouch_pixl_server *pixl, struct vouch_message *message) {
     struct vouch_pixl_match match;
     int r = pixl_routes_find(&pixl->routes, message->target, message->target_size, &match);
@@ -85,8 +65,6 @@ static int read_line(void *context, uint8_t *bytes, size_t size, uint64_t oversi
     struct vouch_pixl_server *pixl = context;
     if (!pixl_line_call(bytes, size, oversize, ret_message)) {
         *ret_message = (struct vouch_message){.kind = VOUCH_MESSAGE_NONE};
-        if (is_http(bytes, size, oversize != 0))
-            return -EPROTO;
         if (!is_blank(bytes, size))
             pixl_stats_skipped(&pixl->stats);
         return 0;

@@ -144,6 +144,7 @@ struct session {
     int failure;
     const struct dialect_choice *choice; /* NULL: it has been chosen from */
     const struct vouch_dialect *dialect; /* NULL: our own */
+    bool has_browsers;                   /* servers, in a dialect: see dialect_is_http */
     uint32_t last_id;
     uint32_t last_request; /* in a dialect calls have no numbers of their own */
     uint32_t unanswered;   /* calls we gave up, on which the peer may still answer */

@@ -255,6 +255,9 @@ int session_dialect_line(struct session *s, const struct vouch_chunk *chunk,
         return begin_skimming(s, chunk);
     /* The line is only ours: what shares its buffer is before and behind it. */
     uint8_t *bytes = (uint8_t *)(uintptr_t)chunk->data;
+    if (s->has_browsers && s->role == SESSION_SERVER &&
+        dialect_is_http(bytes, chunk->size, chunk->oversize > 0))
+        return -EPROTO;
     int r = s->dialect->read(s->dialect->context, bytes, chunk->size, chunk->oversize, &m);
     if (r < 0)
         return r;

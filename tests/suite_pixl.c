@@ -3,10 +3,16 @@
  * What peers may do to a pixl connection: bytes cut anywhere, lines of every kind and size, halves
  * of lines. Whatever a line is, the connection lives, and what comes after it is answered.
  */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+#include <vouch/tcp.h>
 
 #include "tests/harness.h"
 #include "tests/json_support.h"
@@ -88,8 +94,8 @@ Test(pixl, what_is_no_message_is_skipped) {
                                         "\r",
                                         "\t",
                                         "hello",
-                                        "GET / HTTP",
-                                        "Hosts: a",
+                                        "GET / HTTP/1.1",
+                                        "Host: a",
                                         "[]",
                                         "1",
                                         "null",
@@ -146,7 +152,27 @@ Test(pixl, skipped_lines_take_their_turn) {
     }
 }
 
-/* A page that a browser shows can have it send any body to a port of this machine. */
+/* Another connection, to a port. */
+static void open_tcp(struct pixl_raw *other) {
+    const struct vouch_dialect *dialect = vouch_pixl_server_get_dialect(stage.pixl);
+    const struct vouch_serve_options serve = {VOUCH_OPTIONS(serve), .dialects = &dialect,
+                                              .dialect_count = 1, .only_dialects = true,
+                                              .allow_callers_without_identity = true};
+    struct vouch_listener *listener;
+    cr_assert_eq(vouch_listen_tcp_reuseport("127.0.0.1", 0, NULL, &listener, NULL), 0);
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                  .sin_port = htons(vouch_listener_get_port(listener))};
+    struct timeval patience = {.tv_sec = RPC_PATIENCE / VOUCH_SECONDS(1)};
+    cr_assert_eq(vouch_server_add_listener_with(stage.rpc.server, listener, &serve), 0);
+    *other = (struct pixl_raw){.fd = socket(AF_INET, SOCK_STREAM, 0)};
+    cr_assert_geq(other->fd, 0);
+    cr_assert_eq(setsockopt(other->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+    cr_assert_eq(connect(other->fd, (struct sockaddr *)&address, sizeof(address)), 0);
+}
+
+/* A page that a browser shows can have it send any body to a port of this machine. To a path it
+ * can't. */
 Test(pixl, what_a_browser_sends_for_a_page_is_not_taken) {
     static const char *const heads[] = {"POST / HTTP/1.1\r", "POST /long HTTP/1.0",
                                         "Host: 127.0.0.1:80\r", "host: localhost"};
@@ -154,10 +180,20 @@ Test(pixl, what_a_browser_sends_for_a_page_is_not_taken) {
         open_with(NULL);
         char text[256];
         snprintf(text, sizeof(text), "%s\n\r\n{\"ipcReqID\":1,\"uri\":\"/json/echo\"}\n", heads[i]);
-        pixl_raw_write(&raw, text);
-        pixl_raw_expect_end(&raw);
+        struct pixl_raw page;
+        open_tcp(&page);
+        pixl_raw_write(&page, text);
+        pixl_raw_expect_end(&page);
         RPC_EVENTUALLY(rpc_stats(&stage.rpc).cut_malformed == 1);
         cr_assert_eq(rpc_stats(&stage.rpc).calls, 0);
+        pixl_raw_close(&page);
+        open_tcp(&page);
+        pixl_raw_send(&page, "Hosts: a");
+        pixl_raw_sync(&page);
+        pixl_raw_close(&page);
+        pixl_raw_write(&raw, text);
+        pixl_raw_expect(&raw, "{\"ipcReqID\":1,\"data\":null}");
+        cr_assert_eq(rpc_stats(&stage.rpc).cut_malformed, 1);
         close_both();
     }
 }

@@ -87,7 +87,7 @@ Test(pixl_skim, what_is_no_object) {
 /* Texts that are longer than what can be kept, at the limit and around it. */
 Test(pixl_skim, keys_and_values_of_any_size) {
     for (size_t size = 40; size < 600; size += size < 70 ? 1 : 97) {
-        char text[2000], filler[1000] = "";
+        char text[2200], filler[1000] = "";
         memset(filler, 'x', size);
         snprintf(text, sizeof(text), "{\"%s\":\"%s\",\"data\":\"rq3\",\"ipcReqID\":\"rq2\"}",
                  filler, filler);

@@ -5,7 +5,8 @@
  *
  * A dialect turns the bytes of one message into a struct vouch_message, and back. Everything else
  * (finding messages, calls in flight, deadlines, limits, threads, policies) is the same for all.
- * Messages are lines, ended by '\n'.
+ * Messages are lines, ended by '\n'. Over TCP those of the head of an HTTP request end the
+ * connection before a dialect sees them: a web page could have a browser of this machine send one.
  *
  * The functions run on any thread and several at a time (of one connection one at a time), with a
  * lock of vouch's held: they must not block, and call nothing of a server's, client's or call's.
