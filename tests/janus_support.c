@@ -71,7 +71,8 @@ cJSON *janus_gateway_read(struct janus_gateway *gateway) {
     char *text = malloc(room);
     cr_assert_not_null(text);
     ssize_t size = recv(gateway->fd, text, room - 1, 0);
-    cr_assert_geq(size, 0);
+    /* A client that closes without having read all resets the connection: an end as any other. */
+    cr_assert(size >= 0 || errno == ECONNRESET, "%s", strerror(errno));
     text[size > 0 ? size : 0] = '\0';
     cJSON *tree = size > 0 ? json_tree(text) : NULL;
     free(text);
@@ -79,7 +80,8 @@ cJSON *janus_gateway_read(struct janus_gateway *gateway) {
 }
 
 void janus_gateway_say_bytes(struct janus_gateway *gateway, const void *bytes, size_t size) {
-    cr_assert_eq(send(gateway->fd, bytes, size, MSG_NOSIGNAL), (ssize_t)size);
+    ssize_t n = send(gateway->fd, bytes, size, MSG_NOSIGNAL);
+    cr_assert(n == (ssize_t)size || errno == EPIPE, "%s", strerror(errno)); /* or it is gone */
 }
 
 void janus_gateway_say(struct janus_gateway *gateway, const char *transaction, const char *text) {

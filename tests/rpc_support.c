@@ -226,6 +226,10 @@ void rpc_check_call(struct vouch_client *client, const char *method, const char 
     vouch_reply_release(&reply);
 }
 
+bool rpc_timed_out(int result) {
+    return result == -ETIMEDOUT || result == VOUCH_REMOTE_DEADLINE_EXCEEDED;
+}
+
 const char *rpc_check_call_options(struct vouch_client *client, const char *method,
                                    const char *request, const struct vouch_call_options *options,
                                    int expected_result) {

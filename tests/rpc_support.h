@@ -98,6 +98,10 @@ const char *rpc_check_call_options(struct vouch_client *client, const char *meth
                                    const char *request, const struct vouch_call_options *options,
                                    int result);
 
+/* Whether a call has ended at its deadline: both sides watch it, and either may be the first to
+ * say so when the machine is busy. */
+bool rpc_timed_out(int result);
+
 /* A blocking call on a thread of its own. */
 struct rpc_caller {
     struct vouch_client *client;

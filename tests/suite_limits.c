@@ -139,13 +139,15 @@ Test(limits, at_output_soft_a_client_is_not_read_any_more) {
     for (uint32_t i = 1; i <= CALLS; i++)
         send_call(fd, i, "size", "10000", 5);
     struct vouch_server_stats stats;
+    uint64_t elsewhere = 0;
     do { /* until it has stopped: a call elsewhere goes through, and nothing new came here */
         stats = rpc_stats(&stage);
         send_call(other, 1, "echo", "", 0);
         rpc_raw_expect(other, &reply);
         rpc_received_free(&reply);
+        elsewhere++;
     } while (rpc_stats(&stage).calls != stats.calls + 1 || rpc_stats(&stage).in_flight > 0);
-    cr_assert_lt(rpc_stats(&stage).errors[0], CALLS);
+    cr_assert_lt(rpc_stats(&stage).errors[0], CALLS + elsewhere);
     for (uint32_t i = 1; i <= CALLS; i++) {
         rpc_raw_expect(fd, &reply);
         cr_assert_eq(reply.envelope.data_size, 10000);
@@ -192,7 +194,7 @@ Test(limits, at_four_times_output_hard_a_client_is_disconnected_at_once) {
 Test(limits, over_output_hard_a_client_is_disconnected_after_a_sixth_of_the_stall_timeout) {
     struct vouch_server_options options = {VOUCH_OPTIONS(options), .output_soft = 1000,
                                            .output_hard = 1000000,
-                                           .stall_timeout = VOUCH_SECONDS(1), .send_buffer_max = 1};
+                                           .stall_timeout = VOUCH_SECONDS(6), .send_buffer_max = 1};
     check_hard_limit(&options);
 }
 

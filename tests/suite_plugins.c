@@ -289,7 +289,7 @@ Test(plugins, that_are_killed_by_somebody) {
 
 Test(plugins, that_do_not_answer_are_killed) {
     struct vouch_plugin_options options = plugin_options("serve", NULL, &told);
-    options.ping_interval = VOUCH_MILLISECONDS(100);
+    options.ping_interval = VOUCH_MILLISECONDS(400);
     options.ping_misses = 2;
     options.restart_min = options.restart_max = VOUCH_MILLISECONDS(1);
     struct vouch_plugin *plugin = start_with(&options);
@@ -308,7 +308,7 @@ Test(plugins, that_do_not_answer_are_killed) {
 /* Whether it knows pings is said in its hello, which has to come too. */
 Test(plugins, that_say_no_hello_are_killed) {
     struct vouch_plugin_options options = plugin_options("welcome-then-hang", NULL, &told);
-    options.ping_interval = VOUCH_MILLISECONDS(100);
+    options.ping_interval = VOUCH_MILLISECONDS(400);
     options.ping_misses = 2;
     options.restart = VOUCH_PLUGIN_RESTART_NEVER;
     struct vouch_plugin *plugin = start_with(&options);
@@ -433,7 +433,7 @@ Test(plugins, a_callback_stops_while_they_start) {
 
 /* Who does not adopt its orphans can't wait for them. */
 static int64_t at_once(void) {
-    return plugin_is_portable() ? VOUCH_SECONDS(1) : 0;
+    return plugin_is_portable() ? RPC_FAR_BELOW : 0;
 }
 
 static void spread(struct vouch_plugin *plugin, const char *path, pid_t *ret_pids) {
@@ -534,10 +534,8 @@ static void check_host_killed(const char *mode, const char *argument, int how) {
     for (int i = 0; i < 11; i++)
         cr_assert(plugin_alive(pids[i]));
     cr_assert_eq(kill(host, SIGKILL), 0);
-    int64_t patience = VOUCH_TEST_ROUNDS(VOUCH_SECONDS(1), VOUCH_SECONDS(8));
-    if (how & HOST_WITHOUT_PIDFD)
-        patience += VOUCH_SECONDS(1);
-    cr_assert(plugin_all_gone(pids, 11, patience), "one second later");
+    /* It takes milliseconds, a second without pidfd; a machine that is busy takes its time too. */
+    cr_assert(plugin_all_gone(pids, 11, RPC_FAR_BELOW));
     cr_assert_eq(waitpid(host, NULL, 0), host);
 }
 

@@ -69,17 +69,19 @@ Test(client_drive, asynchronous_calls_in_a_foreign_loop) {
 }
 
 Test(client_drive, the_timeout_is_that_of_the_next_deadline) {
-    open_both();
+    support_baseline_begin();
+    int peer;
+    client = rpc_raw_client(&peer, NULL);
     struct rpc_outcome outcome;
     struct vouch_call_options options = {VOUCH_OPTIONS(options), .timeout = VOUCH_MILLISECONDS(30)};
     rpc_call_async(client, "keep", "", &options, &outcome, NULL);
     int64_t timeout = vouch_client_get_timeout(client);
     cr_assert_leq(timeout, VOUCH_MILLISECONDS(30));
     loop_until_callbacks(1);
-    cr_assert(outcome.result == -ETIMEDOUT || outcome.result == VOUCH_REMOTE_DEADLINE_EXCEEDED);
-    rpc_latch_wait(&stage.entered, 1);
-    (void)vouch_call_reply(stage.kept[0], "", 0);
-    close_both();
+    cr_assert_eq(outcome.result, -ETIMEDOUT);
+    vouch_client_free(client);
+    close(peer);
+    support_baseline_end();
 }
 
 /* Larger than a socket takes: the loop must be told to wait for writing. */
@@ -169,27 +171,27 @@ static void *call_from_another_thread(void *context) {
     return NULL;
 }
 
-/* The loop waits for a long time already when another thread makes a call with a deadline. */
+/* The loop waits for a long time already when another thread makes a call with a deadline. Nobody
+ * answers: a server could refuse the call as too late on a busy machine. */
 Test(client_drive, a_call_of_another_thread_wakes_a_loop_that_would_oversleep_it) {
     rpc_need_loop_descriptor();
-    open_both();
-    bool ready;
+    support_baseline_begin();
+    int peer;
+    client = rpc_raw_client(&peer, NULL);
     cr_assert_eq(turn(0, NULL), 0);
     cr_assert_eq(vouch_client_get_timeout(client), VOUCH_FOREVER);
-    int fd = vouch_client_get_fd(client);
     other_method = "keep";
     other_options = (struct vouch_call_options){VOUCH_OPTIONS(other_options),
                                                 .timeout = VOUCH_MILLISECONDS(300)};
     support_thread_join(support_thread_start(call_from_another_thread, NULL));
-    struct pollfd poller = {.fd = fd, .events = POLLIN};
-    ready = poll(&poller, 1, 0) == 1;
-    cr_assert(ready, "it was told at once");
-    cr_assert_eq(vouch_client_process(client), 0);
-    loop_until_callbacks(1);
-    cr_assert_neq(other_outcome.result, 0);
-    rpc_latch_wait(&stage.entered, 1);
-    (void)vouch_call_reply(stage.kept[0], "", 0);
-    close_both();
+    struct pollfd poller = {.fd = vouch_client_get_fd(client), .events = POLLIN};
+    cr_assert_eq(poll(&poller, 1, 0), 1, "it was told at once");
+    while (other_outcome.callbacks == 0)
+        cr_assert_geq(turn(RPC_PATIENCE, NULL), 0);
+    cr_assert_eq(other_outcome.result, -ETIMEDOUT);
+    vouch_client_free(client);
+    close(peer);
+    support_baseline_end();
 }
 
 /* The loop watches a descriptor that is not the connection's any more. */
@@ -239,19 +241,24 @@ Test(client_drive, a_driver_hands_over_when_his_own_call_has_ended) {
 }
 
 Test(client_drive, a_sleepers_deadline_counts_though_another_drives) {
-    open_both();
+    support_baseline_begin();
+    int peer;
+    client = rpc_raw_client(&peer, NULL);
     struct rpc_caller driver, sleeper;
+    struct rpc_received request;
     int64_t begun = vouch_now();
     struct vouch_call_options brief = {VOUCH_OPTIONS(brief), .timeout = VOUCH_MILLISECONDS(20)};
-    rpc_caller_start(&driver, client, "keep", NULL);
-    rpc_latch_wait(&stage.entered, 1);
-    rpc_caller_start(&sleeper, client, "block", &brief);
+    rpc_caller_start(&driver, client, "a", NULL);
+    rpc_raw_expect(peer, &request);
+    rpc_caller_start(&sleeper, client, "b", &brief);
     cr_assert_eq(rpc_caller_join(&sleeper), -ETIMEDOUT);
     cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
-    rpc_latch_raise(&stage.go);
-    cr_assert_eq(vouch_call_reply(stage.kept[0], "", 0), 0);
+    rpc_raw_send(peer, &(struct rpc_message){.id = request.envelope.id});
     cr_assert_eq(rpc_caller_join(&driver), 0);
-    close_both();
+    rpc_received_free(&request);
+    vouch_client_free(client);
+    close(peer);
+    support_baseline_end();
 }
 
 /* A small call of one thread, while another waits for the socket to take a large one. */
@@ -535,7 +542,7 @@ Test(client_drive, a_nap_does_not_hold_up_the_deadline_of_an_asynchronous_call) 
     int64_t begun = vouch_now();
     rpc_call_async(client, "block", "", &brief, &outcome, NULL);
     rpc_wait_callbacks(client, 1);
-    cr_assert_eq(outcome.result, -ETIMEDOUT);
+    cr_assert(rpc_timed_out(outcome.result), "%d", outcome.result);
     cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
     rpc_latch_raise(&stage.go);
     end_napping(&caller);
@@ -552,7 +559,7 @@ Test(client_drive, an_asynchronous_call_ends_though_only_a_napping_thread_drives
     struct vouch_client_stats stats;
     RPC_EVENTUALLY((vouch_client_get_stats(client, &stats), stats.in_flight == 1));
     cr_assert_eq(vouch_client_process(client), 1);
-    cr_assert_eq(outcome.result, -ETIMEDOUT);
+    cr_assert(rpc_timed_out(outcome.result), "%d", outcome.result);
     rpc_latch_raise(&stage.go);
     end_napping(&caller);
 }

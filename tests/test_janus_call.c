@@ -162,7 +162,7 @@ Test(janus_call, cancelling_many_of_many) {
         cr_assert_eq(call(&outcome, &tagged, NULL), 0);
     int64_t before = vouch_now();
     cr_assert_eq(vouch_janus_cancel(janus, 1), half);
-    cr_assert_lt(vouch_now() - before, VOUCH_SECONDS(1));
+    cr_assert_lt(vouch_now() - before, VOUCH_SECONDS(15));
     end();
     cr_assert_eq(outcome.callbacks, 2 * half);
 }

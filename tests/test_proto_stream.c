@@ -12,7 +12,6 @@
 #include "tests/support.h"
 
 #define LONG VOUCH_SECONDS(30)
-#define SHORT VOUCH_MILLISECONDS(10)
 #define NUMBER (&sample__number__descriptor)
 
 static struct vouch_proto_stream *stream, *other;
@@ -256,10 +255,10 @@ Test(proto_stream, kept_messages_have_a_limit) {
     for (int i = 0; i <= VOUCH_PROTO_STREAM_KEPT_MAX; i++)
         SEND("\x06\x01\x08\x05");
     SEND("\x02\x03");
-    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(SHORT)), -EAGAIN);
-    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(SHORT)), -EAGAIN);
+    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), -EAGAIN);
+    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), -EAGAIN);
     cr_assert_eq(read_number(stream, NULL), 5);
-    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(SHORT)), -EAGAIN);
+    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), -EAGAIN);
     cr_assert_eq(read_number(stream, NULL), 5);
     cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), 0);
     EXPECT("\x02\x02");
@@ -270,7 +269,7 @@ Test(proto_stream, kept_bytes_have_a_limit) {
     struct vouch_chunk_options options = {VOUCH_OPTIONS(options), .max_read = 8};
     begin_with(&options);
     SEND("\x06\x01\x08\x05\x06\x01\x08\x05\x06\x01\x08\x05\x06\x01\x08\x05\x02\x03");
-    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(SHORT)), -EAGAIN);
+    cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), -EAGAIN);
     cr_assert_eq(read_number(stream, NULL), 5);
     cr_assert_eq(read_number(stream, NULL), 5);
     cr_assert_eq(vouch_proto_stream_close_send(stream, vouch_deadline_in(LONG)), 0);

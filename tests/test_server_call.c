@@ -251,19 +251,23 @@ Test(server_call, the_deadline_of_a_kept_call_is_answered_by_the_server) {
     open_with(NULL, NULL);
     int fd = rpc_stage_raw(&stage);
     struct rpc_received reply;
-    rpc_raw_send(fd, &(struct rpc_message){.id = 9,
-                                           .expires = rpc_wall_in(VOUCH_MILLISECONDS(50)),
-                                           .method = "keep"});
-    rpc_raw_expect(fd, &reply);
-    cr_assert_eq(reply.envelope.id, 9);
-    cr_assert_eq(reply.envelope.error_type, VOUCH_REMOTE_DEADLINE_EXCEEDED);
-    rpc_received_free(&reply);
+    uint64_t tries = 0;
+    /* On a busy machine it may arrive too late to be run at all. */
+    for (int64_t time = VOUCH_MILLISECONDS(50); rpc_stats(&stage).in_flight == 0; time *= 2) {
+        rpc_raw_send(
+            fd, &(struct rpc_message){.id = 9, .expires = rpc_wall_in(time), .method = "keep"});
+        rpc_raw_expect(fd, &reply);
+        cr_assert_eq(reply.envelope.id, 9);
+        cr_assert_eq(reply.envelope.error_type, VOUCH_REMOTE_DEADLINE_EXCEEDED);
+        rpc_received_free(&reply);
+        tries++;
+    }
     rpc_latch_wait(&stage.entered, 1);
     cr_assert(vouch_call_is_cancelled(stage.kept[0]));
     cr_assert_eq(rpc_stats(&stage).in_flight, 1, "until it has been answered");
     cr_assert_eq(vouch_call_reply(stage.kept[0], "late", 4), -ETIMEDOUT);
     cr_assert_eq(rpc_stats(&stage).in_flight, 0);
-    cr_assert_eq(rpc_stats(&stage).errors[VOUCH_REMOTE_DEADLINE_EXCEEDED], 1);
+    cr_assert_eq(rpc_stats(&stage).errors[VOUCH_REMOTE_DEADLINE_EXCEEDED], tries);
     cr_assert_not(rpc_raw_readable(fd), "one answer is enough");
     close(fd);
     close_both();

@@ -66,7 +66,8 @@ Test(server_worker, beyond_the_maximum_calls_wait_their_turn) {
     RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 6);
     cr_assert_eq(rpc_stats(&stage).workers, 3, "two in handlers, and one that reads on");
     struct vouch_call_options brief = {VOUCH_OPTIONS(brief), .timeout = VOUCH_MILLISECONDS(30)};
-    rpc_check_call_options(client, "echo", "", &brief, -ETIMEDOUT);
+    int r = vouch_client_call(client, "echo", "", 0, &brief, NULL, NULL);
+    cr_assert(rpc_timed_out(r), "%d", r);
     cr_assert_eq(stage.entered.count, 2);
     rpc_latch_raise(&stage.go);
     rpc_wait_callbacks(client, 6);
@@ -241,8 +242,10 @@ Test(server_worker, deadlines_are_kept_while_everybody_sleeps) {
         cr_assert_eq(reply.envelope.error_type, VOUCH_REMOTE_DEADLINE_EXCEEDED);
         rpc_received_free(&reply);
     }
-    rpc_latch_wait(&stage.entered, 20);
-    for (int i = 0; i < 20; i++)
+    /* What arrived too late, on a busy machine, was not run. */
+    uint64_t kept = rpc_stats(&stage).in_flight;
+    rpc_latch_wait(&stage.entered, (unsigned)kept);
+    for (uint64_t i = 0; i < kept; i++)
         cr_assert_eq(vouch_call_reply(stage.kept[i], "", 0), -ETIMEDOUT);
     close(fd);
     close_both();
