@@ -177,7 +177,9 @@ static void drive_serve(struct drive *d, const struct session_event *event) {
         drive_reply(d, request, 2000 + e->id / 5 % 100); /* about the limit */
         break;
     case 3:
-        DRIVE_CHECK(session_watch(&d->session, &request->slot, event->deadline) == 0);
+        DRIVE_CHECK((e->id & 16
+                         ? session_delay(&d->session, &request->slot, d->now)
+                         : session_watch(&d->session, &request->slot, event->deadline)) == 0);
         break;
     default: /* kept */
         break;
@@ -259,8 +261,12 @@ static void drive_note_event(struct drive *d, const struct session_event *event)
 }
 
 static void drive_event(struct drive *d, const struct session_event *event) {
+    if (event->type == SESSION_EVENT_NONE)
+        return;
     drive_note_event(d, event);
     switch (event->type) {
+    case SESSION_EVENT_NONE:
+        break;
     case SESSION_EVENT_CALL:
         DRIVE_CHECK(d->session.role != SESSION_CLIENT);
         drive_serve(d, event);
@@ -286,6 +292,9 @@ static void drive_event(struct drive *d, const struct session_event *event) {
         vouch_buffer_unref(event->buffer);
         break;
     }
+    case SESSION_EVENT_DUE:
+        drive_reply(d, (struct drive_request *)(void *)event->slot, 10);
+        break;
     case SESSION_EVENT_EXPIRED:
         if (!event->slot->incoming)
             drive_end_call((struct drive_call *)(void *)event->slot);

@@ -2,6 +2,7 @@
 #include "rpc/dialect.h"
 
 #include <errno.h>
+#include <string.h>
 
 bool dialect_is_valid(const struct vouch_dialect *dialect) {
     return dialect->name && dialect->read && dialect->wrap;
@@ -20,6 +21,23 @@ bool dialect_is_certain(const struct dialect_choice *choice,
                         const struct vouch_dialect **ret_dialect) {
     *ret_dialect = choice->count > 0 ? &choice->dialects[0] : NULL;
     return choice->count + (choice->native ? 1 : 0) == 1;
+}
+
+static bool begins_with(const uint8_t *bytes, size_t size, const char *text) {
+    for (; *text; bytes++, size--, text++)
+        if (size == 0 || (*bytes | 0x20) != (uint8_t)*text)
+            return false;
+    return true;
+}
+
+bool dialect_is_http(const uint8_t *line, size_t size, bool cut) {
+    static const char version[] = " HTTP/1.";
+    size_t length = sizeof(version) - 1;
+    if (size > 0 && line[size - 1] == '\r')
+        size--;
+    if (begins_with(line, size, "host:"))
+        return true;
+    return !cut && size > length && memcmp(line + size - 1 - length, version, length) == 0;
 }
 
 /* A piece of the wrapping, in a buffer of its own. */

@@ -28,6 +28,12 @@ const struct vouch_dialect *dialect_choose(const struct dialect_choice *choice, 
 bool dialect_is_certain(const struct dialect_choice *choice,
                         const struct vouch_dialect **ret_dialect);
 
+/* Over TCP a page that a browser shows could have it send us any body, and what is before that
+ * might be skipped: the head of a request of HTTP. One of its two lines that are always there is
+ * seen, also of one whose first line is too long for us. `cut`: these are the line's first bytes.
+ */
+bool dialect_is_http(const uint8_t *line, size_t size, bool cut);
+
 /* A message as buffers that follow each other. */
 #define DIALECT_PARTS_MAX 3
 struct dialect_parts {

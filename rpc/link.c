@@ -27,6 +27,7 @@ static int speak_in_packets(struct link *link) {
 int link_speak(struct link *link, const struct dialect_choice *choice) {
     if (link->conn->link == VOUCH_LINK_SEQPACKET)
         return choice->count > 0 ? -ENOTSUP : speak_in_packets(link);
+    link->session.has_browsers = link->conn->link == VOUCH_LINK_TCP;
     return choice->count > 0 ? session_speak(&link->session, choice) : 0;
 }
 

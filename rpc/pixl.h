@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of libvouch-pixl share. pixl_line.c reads lines, pixl_wrap.c writes them,
- * pixl_route.c leads URIs to methods, pixl_stats.c counts; none of them knows of servers or
- * clients.
+ * What the files of libvouch-pixl share. pixl_line.c reads lines, pixl_skim.c those that are too
+ * long to be read, pixl_wrap.c writes them, pixl_route.c leads URIs to methods, pixl_stats.c
+ * counts; none of them knows of servers or clients.
  */
 #ifndef VOUCH_RPC_PIXL_H
 #define VOUCH_RPC_PIXL_H
@@ -39,7 +39,17 @@ bool pixl_line_call(uint8_t *bytes, size_t size, uint64_t oversize, struct vouch
 
 /* The same for a client, of a line that a server wrote: a reply or a notice, with the whole line as
  * its body. A reply need not be good JSON. */
-bool pixl_line_reply(uint8_t *bytes, size_t size, uint64_t oversize, struct vouch_message *message);
+bool pixl_line_reply(uint8_t *bytes, size_t size, struct vouch_message *message);
+
+/* The number of an id, with its quotes, that is one of ours; 0: it is not. Not of one that has more
+ * bytes between its quotes than this. */
+#define PIXL_NUMBER_MAX 64
+uint32_t pixl_line_number(const struct pixl_text *id);
+
+/* ---- pixl_skim.c ---- */
+
+/* vouch_dialect.skim. */
+uint32_t pixl_skim(void *context, struct vouch_skim *skim, const uint8_t *bytes, size_t size);
 
 /* ---- pixl_wrap.c ---- */
 

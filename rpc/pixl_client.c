@@ -35,7 +35,8 @@ struct vouch_pixl_client {
 static int read_line(void *context, uint8_t *bytes, size_t size, uint64_t oversize,
                      struct vouch_message *ret_message) {
     (void)context;
-    if (!pixl_line_reply(bytes, size, oversize, ret_message))
+    (void)oversize; /* of those only the number is looked for */
+    if (!pixl_line_reply(bytes, size, ret_message))
         *ret_message = (struct vouch_message){.kind = VOUCH_MESSAGE_NONE};
     return 0;
 }
@@ -229,7 +230,8 @@ static int create(const struct vouch_pixl_client_options *options, struct vouch_
                     .context = pixl,
                     .read = read_line,
                     .prepare = pixl_prepare,
-                    .wrap = wrap},
+                    .wrap = wrap,
+                    .skim = pixl_skim},
     };
     pixl_wrap_tail(pixl->tail.at, pid, agent);
     set->pool = pool;

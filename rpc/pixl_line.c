@@ -19,7 +19,6 @@
 #define KEY_ROOM (sizeof("ipcReqID") * 6)
 /* What our own calls have as ipcReqID: this and a number. */
 #define ID_PREFIX "rq"
-#define ID_ROOM 64
 
 /* Long enough for any line that was let through. */
 static const struct vouch_json_rules line_rules = {
@@ -302,9 +301,8 @@ bool pixl_line_call(uint8_t *bytes, size_t size, uint64_t oversize, struct vouch
 
 /* ---- replies ---- */
 
-/* The number of an id that is one of ours; 0: it is not. */
-static uint32_t number_of(const struct pixl_text *id) {
-    uint8_t text[ID_ROOM];
+uint32_t pixl_line_number(const struct pixl_text *id) {
+    uint8_t text[PIXL_NUMBER_MAX];
     if (id->size - 2 > sizeof(text) || *id->at != '"')
         return 0;
     ptrdiff_t size = unescape(id->at + 1, id->at + id->size - 1, text);
@@ -322,15 +320,14 @@ static uint32_t number_of(const struct pixl_text *id) {
     return (uint32_t)number;
 }
 
-bool pixl_line_reply(uint8_t *bytes, size_t size, uint64_t oversize,
-                     struct vouch_message *message) {
+bool pixl_line_reply(uint8_t *bytes, size_t size, struct vouch_message *message) {
     struct pixl_line line;
-    if (!pixl_line_read(bytes, size, oversize != 0, &line))
+    if (!pixl_line_read(bytes, size, false, &line))
         return false;
     *message = (struct vouch_message){.data = bytes, .size = size};
     if (line.id.at && (line.id.size != 4 || memcmp(line.id.at, "null", 4) != 0)) {
         message->kind = VOUCH_MESSAGE_REPLY;
-        message->id = number_of(&line.id);
+        message->id = pixl_line_number(&line.id);
         return message->id != 0;
     }
     message->kind = VOUCH_MESSAGE_NOTICE;

@@ -43,26 +43,6 @@ static bool is_blank(const uint8_t *bytes, size_t size) {
     return size == 0;
 }
 
-static bool begins_with(const uint8_t *bytes, size_t size, const char *text) {
-    for (; *text; bytes++, size--, text++)
-        if (size == 0 || (*bytes | 0x20) != (uint8_t)*text)
-            return false;
-    return true;
-}
-
-/* Over TCP a page that a browser shows could have it send us any body, and what is before that
- * would be skipped: the head of a request of HTTP. One of its two lines that are always there is
- * seen, also of one whose first line is too long for us. */
-static bool is_http(const uint8_t *bytes, size_t size, bool cut) {
-    static const char version[] = " HTTP/1.";
-    size_t length = sizeof(version) - 1;
-    if (size > 0 && bytes[size - 1] == '\r')
-        size--;
-    if (begins_with(bytes, size, "host:"))
-        return true;
-    return !cut && size > length && memcmp(bytes + size - 1 - length, version, length) == 0;
-}
-
 static void lead(const struct vouch_pixl_server *pixl, struct vouch_message *message) {
     struct vouch_pixl_match match;
     int r = pixl_routes_find(&pixl->routes, message->target, message->target_size, &match);
@@ -85,8 +65,6 @@ static int read_line(void *context, uint8_t *bytes, size_t size, uint64_t oversi
     struct vouch_pixl_server *pixl = context;
     if (!pixl_line_call(bytes, size, oversize, ret_message)) {
         *ret_message = (struct vouch_message){.kind = VOUCH_MESSAGE_NONE};
-        if (is_http(bytes, size, oversize != 0))
-            return -EPROTO;
         if (!is_blank(bytes, size))
             pixl_stats_skipped(&pixl->stats);
         return 0;
@@ -117,8 +95,10 @@ static int echo(void *context, struct vouch_call *call, const char *text, size_t
 
 static int delay(void *context, struct vouch_call *call, const cJSON *request, cJSON **ret_reply) {
     const cJSON *delay = cJSON_GetObjectItemCaseSensitive(request, "delay");
-    struct vouch_server *server = context;
     double ms = 0;
+    size_t size;
+    (void)context;
+    (void)ret_reply;
     if (cJSON_IsNumber(delay))
         ms = delay->valuedouble;
     else if (delay && !cJSON_IsNull(delay))
@@ -127,14 +107,9 @@ static int delay(void *context, struct vouch_call *call, const cJSON *request, c
         return vouch_call_fail(call, VOUCH_REMOTE_BAD_DATA,
                                "delay is not a number of milliseconds up to %d",
                                VOUCH_PIXL_DELAY_MAX);
-    /* Workers have no descriptor for loops. */
-    if (ms > 0 && vouch_server_get_fd(server) >= 0)
-        return vouch_call_fail(call, VOUCH_REMOTE_UNAVAILABLE,
-                               "a delay would hold up the loop that this server lives in");
-    if (ms > 0 && vouch_call_wait_cancelled(call, vouch_deadline_in((int64_t)(ms * 1e6))) == 1)
-        return VOUCH_REMOTE_CANCELLED;
-    *ret_reply = cJSON_Duplicate(request, true);
-    return *ret_reply ? 0 : -ENOMEM;
+    const uint8_t *data = vouch_call_get_data(call, &size);
+    (void)vouch_call_reply_at(call, vouch_deadline_in((int64_t)(ms * 1e6)), data, size);
+    return 0;
 }
 
 static int add_builtin(struct vouch_pixl_server *pixl, const struct vouch_json_method *method) {
@@ -150,8 +125,8 @@ static int add_builtins(struct vouch_pixl_server *pixl) {
                                          .max_values = SIZE_MAX};
     const struct vouch_json_method echoes = {VOUCH_OPTIONS(echoes), .name = ECHO,
                                              .text_handler = echo, .rules = &any};
-    const struct vouch_json_method delays = {VOUCH_OPTIONS(delays), .name = DELAY, .handler = delay,
-                                             .context = pixl->server};
+    const struct vouch_json_method delays = {VOUCH_OPTIONS(delays), .name = DELAY,
+                                             .handler = delay};
     int r = add_builtin(pixl, &echoes);
     return r < 0 ? r : add_builtin(pixl, &delays);
 }

@@ -78,11 +78,13 @@ struct server_conn {
     bool napping;           /* its owner sleeps in recv */
     int64_t presumed_since; /* its owner runs a handler with the reading in hand; 0: not so */
     const struct vouch_call *presumed_call;
-    struct method *presumed; /* … of this method, which was quick so far */
-    int64_t called_at;       /* the last call */
-    struct polling polling;  /* used by the reading's owner */
-    unsigned armed;          /* POLLER_… that we believe armed */
-    int64_t timer_at;        /* where the timer stands */
+    struct method *presumed;          /* … of this method, which was quick so far */
+    int64_t called_at;                /* the last call */
+    _Atomic(struct vouch_call *) due; /* to be answered now; added to under the lock */
+    bool answering;                   /* … by somebody who has begun */
+    struct polling polling;           /* used by the reading's owner */
+    unsigned armed;                   /* POLLER_… that we believe armed */
+    int64_t timer_at;                 /* where the timer stands */
 };
 
 struct vouch_call {
@@ -96,6 +98,11 @@ struct vouch_call {
     atomic_uint references; /* the handler's, and one for being kept */
     atomic_bool answered, cancelled;
     bool kept;
+    /* An answer that waits for its time (vouch_call_reply_at): the bytes, which are the request's
+     * own if they have no buffer. */
+    bool delayed; /* link's lock */
+    struct iovec later;
+    struct vouch_buffer *later_buffer;
     unsigned intercepted; /* interceptors that have seen it begin, and are to see its end */
     const char *why;      /* it can't be run, as a dialect says */
     size_t why_size;      /* 0: none does */
@@ -103,7 +110,7 @@ struct vouch_call {
     int verdict; /* found out when it arrived: an enum vouch_remote_error that it is answered with,
                     or 0 */
     uint64_t oversize;       /* the size of a request that was too large */
-    struct vouch_call *next; /* idle records, and those that wait for a worker */
+    struct vouch_call *next; /* idle records, those that wait for a worker, or are due */
 };
 
 struct worker {
@@ -319,7 +326,13 @@ int64_t server_time_sending(void);
 /* The server whose handler this thread is in, or NULL. */
 const struct vouch_server *server_of_this_thread(void);
 
-/* Marks it cancelled; server_notify is the caller's. False: it was already. */
+/* Marks it cancelled; server_notify is the caller's. False: it was already. Link's lock held. */
 bool server_call_cancel(struct vouch_call *call);
+
+/* An answer that waits for its time has waited long enough, or is wanted by nobody any more: it is
+ * given by server_answer_due, which has to follow without the lock (server_conn_unref does it, so
+ * that it also follows on a connection's end, wherever that is seen). Link's lock held. */
+void server_call_due(struct vouch_call *call);
+void server_answer_due(struct server_conn *conn);
 
 #endif

@@ -100,7 +100,8 @@ struct vouch_call *server_call_new(struct server_conn *conn, const struct sessio
     call->why = event->dialect.why;
     call->why_size = event->dialect.why_size;
     call->refused = event->dialect.refused;
-    call->kept = false;
+    call->kept = call->delayed = false;
+    call->later_buffer = NULL;
     call->intercepted = 0;
     atomic_init(&call->references, 1);
     atomic_init(&call->answered, false);
@@ -224,14 +225,16 @@ static int send_answer(struct vouch_call *call, struct answer *answer) {
     return r;
 }
 
+/* The first answer counts: whether this is it. */
+static bool claim(struct vouch_call *call) {
+    return !atomic_exchange(&call->answered, true);
+}
+
+/* Of a call that is claimed. */
 static int give_answer(struct vouch_call *call, struct answer answer) {
     struct server_conn *conn = call->conn;
     struct vouch_server *server = conn->server;
     int result = answer.result;
-    if (atomic_exchange(&call->answered, true)) {
-        vouch_buffer_unref(answer.buffer);
-        return -EALREADY;
-    }
     pthread_mutex_lock(&conn->link.lock);
     bool gone = session_failure(&conn->link.session) != 0;
     int r = send_answer(call, &answer);
@@ -255,8 +258,12 @@ static int give_answer(struct vouch_call *call, struct answer answer) {
     return r;
 }
 
-static int answer_error(struct vouch_call *call, int result, const char *text) {
+static int give_error(struct vouch_call *call, int result, const char *text) {
     return give_answer(call, (struct answer){.result = result, .text = text});
+}
+
+static int answer_error(struct vouch_call *call, int result, const char *text) {
+    return claim(call) ? give_error(call, result, text) : -EALREADY;
 }
 
 int vouch_call_get_buffer(struct vouch_call *call, size_t size, struct vouch_buffer **ret_buffer) {
@@ -264,40 +271,49 @@ int vouch_call_get_buffer(struct vouch_call *call, size_t size, struct vouch_buf
 }
 
 int vouch_call_reply_buffer(struct vouch_call *call, struct vouch_buffer *reply) {
-    return give_answer(call, (struct answer){.buffer = reply});
+    if (claim(call))
+        return give_answer(call, (struct answer){.buffer = reply});
+    vouch_buffer_unref(reply);
+    return -EALREADY;
 }
 
 /* A reply for which there is no memory can't be dropped in silence: its caller waits. */
-static int answer_without_memory(struct vouch_call *call) {
+static int give_up_for_memory(struct vouch_call *call) {
     pthread_mutex_lock(&call->conn->link.lock);
     session_fail(&call->conn->link.session, -ENOMEM);
     pthread_mutex_unlock(&call->conn->link.lock);
-    (void)answer_error(call, VOUCH_REMOTE_SERVER, "");
+    (void)give_error(call, VOUCH_REMOTE_SERVER, "");
     return -ENOMEM;
 }
 
-static int refuse_size(struct vouch_call *call, size_t size) {
+static int give_bytes(struct vouch_call *call, const struct iovec *body) {
+    struct vouch_buffer *reply;
+    bool lent = body->iov_len >= LINK_LEND_MIN;
+    int r =
+        session_copy(call->conn->server->pool, body->iov_base, lent ? 0 : body->iov_len, &reply);
+    if (r < 0)
+        return give_up_for_memory(call);
+    return give_answer(call, (struct answer){.buffer = reply, .lent = lent ? body : NULL});
+}
+
+/* Claims the call for a reply of so many bytes: 0, or what has become of it. */
+static int claim_for(struct vouch_call *call, size_t size) {
     struct vouch_error error;
+    size_t max = call->conn->server->limits.max_send;
+    if (!claim(call))
+        return -EALREADY;
+    if (size <= max)
+        return 0;
     error_set(&error, -EMSGSIZE, "the reply of %zu bytes is over the maximum of %zu bytes", size,
-              call->conn->server->limits.max_send);
-    int r = answer_error(call, VOUCH_REMOTE_TOO_LARGE, error.message);
+              max);
+    int r = give_error(call, VOUCH_REMOTE_TOO_LARGE, error.message);
     return r == 0 ? -EMSGSIZE : r;
 }
 
 int vouch_call_reply(struct vouch_call *call, const void *data, size_t size) {
-    struct vouch_buffer *reply;
-    if (atomic_load(&call->answered))
-        return -EALREADY;
-    if (size > call->conn->server->limits.max_send)
-        return refuse_size(call, size);
-    bool lent = size >= LINK_LEND_MIN;
-    if (session_copy(call->conn->server->pool, data, lent ? 0 : size, &reply) < 0)
-        return answer_without_memory(call);
-    if (lent) {
-        struct iovec body = {(void *)(uintptr_t)data, size};
-        return give_answer(call, (struct answer){.buffer = reply, .lent = &body});
-    }
-    return vouch_call_reply_buffer(call, reply);
+    const struct iovec body = {(void *)(uintptr_t)data, size};
+    int r = claim_for(call, size);
+    return r < 0 ? r : give_bytes(call, &body);
 }
 
 int vouch_call_fail(struct vouch_call *call, enum vouch_remote_error error, const char *format,
@@ -313,6 +329,8 @@ int vouch_call_fail(struct vouch_call *call, enum vouch_remote_error error, cons
     return answer_error(call, (int)error, text);
 }
 
+/* ---- answering later ---- */
+
 void vouch_call_keep(struct vouch_call *call) {
     if (call->kept || atomic_load(&call->answered))
         return;
@@ -323,6 +341,106 @@ void vouch_call_keep(struct vouch_call *call) {
     if (session_watch(&call->conn->link.session, &call->slot, call->deadline) == 0)
         server_conn_update(call->conn);
     pthread_mutex_unlock(&call->conn->link.lock);
+}
+
+/* Whether these bytes are the request's own, which stay as long as the call. */
+static bool is_in_request(const struct vouch_call *call, const struct iovec *body) {
+    uintptr_t at = (uintptr_t)body->iov_base, begin = (uintptr_t)call->data;
+    return at >= begin && at <= begin + call->size && body->iov_len <= begin + call->size - at;
+}
+
+/* What the answer is made of, until its time comes. */
+static int store_answer(struct vouch_call *call, const struct iovec *body) {
+    call->later = *body;
+    if (is_in_request(call, body))
+        return 0;
+    int r =
+        session_copy(call->conn->server->pool, body->iov_base, body->iov_len, &call->later_buffer);
+    return r < 0 ? give_up_for_memory(call) : 0;
+}
+
+/* Whoever gave the call up before is nobody to wait for. Link's lock held. */
+static void wait_until(struct vouch_call *call, int64_t when) {
+    struct session *session = &call->conn->link.session;
+    call->delayed = true;
+    int r = when < call->deadline ? session_delay(session, &call->slot, when)
+                                  : session_watch(session, &call->slot, call->deadline);
+    if (r < 0)
+        session_fail(session, r); /* its caller would wait */
+    if (atomic_load(&call->cancelled))
+        server_call_due(call);
+    server_conn_update(call->conn);
+}
+
+int vouch_call_reply_at(struct vouch_call *call, int64_t when, const void *data, size_t size) {
+    const struct iovec body = {(void *)(uintptr_t)data, size};
+    struct server_conn *conn = call->conn;
+    int r = claim_for(call, size);
+    if (r < 0)
+        return r;
+    if (when <= vouch_now())
+        return give_bytes(call, &body);
+    atomic_fetch_add(&call->references, call->kept ? 1 : 2); /* ours; and that of being kept */
+    if (!call->kept)
+        call->kept = true; /* of another thread's call the handler may look at this meanwhile */
+    r = store_answer(call, &body);
+    if (r == 0) {
+        pthread_mutex_lock(&conn->link.lock);
+        wait_until(call, when);
+        r = session_failure(&conn->link.session) == -ENOMEM ? -ENOMEM : 0;
+        pthread_mutex_unlock(&conn->link.lock);
+        server_answer_due(conn);
+    }
+    call_unref(call);
+    return r;
+}
+
+void server_call_due(struct vouch_call *call) {
+    struct server_conn *conn = call->conn;
+    if (!call->delayed)
+        return;
+    call->delayed = false;
+    call->next = atomic_load(&conn->due);
+    atomic_store(&conn->due, call);
+}
+
+/* To who gave it up the body is of no use. */
+static void give_later(struct vouch_call *call) {
+    struct vouch_buffer *buffer = call->later_buffer;
+    call->later_buffer = NULL;
+    if (atomic_load(&call->cancelled)) {
+        vouch_buffer_unref(buffer);
+        (void)give_error(call, VOUCH_REMOTE_CANCELLED, "");
+    } else if (buffer) {
+        (void)give_answer(call, (struct answer){.buffer = buffer});
+    } else {
+        const struct iovec body = call->later; /* the call may go while it is used */
+        (void)give_bytes(call, &body);
+    }
+}
+
+static void give_all_later(struct vouch_call *call) {
+    while (call) {
+        struct vouch_call *next = call->next;
+        give_later(call);
+        call = next;
+    }
+}
+
+void server_answer_due(struct server_conn *conn) {
+    if (!atomic_load_explicit(&conn->due, memory_order_relaxed))
+        return;
+    pthread_mutex_lock(&conn->link.lock);
+    bool mine = !conn->answering; /* giving an answer may lead here again */
+    struct vouch_call *call;
+    while (mine && (call = atomic_exchange(&conn->due, NULL))) {
+        conn->answering = true;
+        pthread_mutex_unlock(&conn->link.lock);
+        give_all_later(call);
+        pthread_mutex_lock(&conn->link.lock);
+        conn->answering = false;
+    }
+    pthread_mutex_unlock(&conn->link.lock);
 }
 
 /* ---- running ---- */
@@ -414,7 +532,9 @@ void server_call_run(struct vouch_call *call) {
 }
 
 bool server_call_cancel(struct vouch_call *call) {
-    return !atomic_exchange(&call->cancelled, true);
+    bool first = !atomic_exchange(&call->cancelled, true);
+    server_call_due(call);
+    return first;
 }
 
 /* ---- what a handler asks ---- */

@@ -90,6 +90,7 @@ static void delist(struct server_conn *conn) {
 }
 
 void server_conn_unref(struct server_conn *conn) {
+    server_answer_due(conn);
     if (atomic_fetch_sub(&conn->references, 1) != 1)
         return;
     struct vouch_server *server = conn->server;
@@ -328,8 +329,11 @@ void server_conn_expire(struct server_conn *conn) {
     if (conn->open) {
         conn->timer_at = VOUCH_FOREVER;
         while (session_expire(&link->session, vouch_now(), &event) == 1) {
-            server_call_cancel((struct vouch_call *)event.slot);
-            cancelled = true;
+            struct vouch_call *call = (struct vouch_call *)event.slot;
+            if (event.type == SESSION_EVENT_DUE)
+                server_call_due(call);
+            else
+                cancelled = server_call_cancel(call) || cancelled;
         }
         link_flush(link);
         server_conn_update(conn);

@@ -41,7 +41,7 @@
 /* Workers that one look of the watch can deal with. */
 #define WATCH_WORKERS 64
 
-enum next { NEXT_CALL, NEXT_NOTHING, NEXT_END, NEXT_LOST };
+enum next { NEXT_CALL, NEXT_NOTHING, NEXT_TURN, NEXT_END, NEXT_LOST };
 
 /* ---- the guard: another worker is there for everything else ---- */
 
@@ -176,7 +176,18 @@ static bool cancel(struct server_conn *conn, const struct session_event *event) 
     return true;
 }
 
-/* Takes messages up to the next call. Cancels are dealt with here. Lock held. */
+/* What is no call. Lock held. */
+static void take_other(struct server_conn *conn, struct session_event *event, bool *ret_cancelled) {
+    if (event->type == SESSION_EVENT_CANCEL)
+        *ret_cancelled = cancel(conn, event);
+    else if (event->type != SESSION_EVENT_NONE) {
+        peer_take(conn, event);
+        vouch_buffer_unref(event->buffer);
+    }
+}
+
+/* Takes messages up to the next call, or to the end of the turn: others count as calls do. Lock
+ * held. */
 static enum next take_call(struct reader *reader, struct vouch_call **ret_call, bool *ret_in_hand,
                            bool *ret_cancelled) {
     struct server_conn *conn = reader->conn;
@@ -187,13 +198,10 @@ static enum next take_call(struct reader *reader, struct vouch_call **ret_call, 
     was_quick(reader, now);
     flush_late(reader, now);
     while ((r = session_next(session, now, &event)) == 1) {
-        if (event.type != SESSION_EVENT_CALL && event.type != SESSION_EVENT_CANCEL) {
-            peer_take(conn, &event);
-            vouch_buffer_unref(event.buffer);
-            continue;
-        }
         if (event.type != SESSION_EVENT_CALL) {
-            *ret_cancelled = cancel(conn, &event);
+            take_other(conn, &event, ret_cancelled);
+            if (++reader->messages >= TURN_MESSAGES)
+                return NEXT_TURN;
             continue;
         }
         *ret_call = server_call_new(conn, &event, now);
@@ -218,6 +226,7 @@ static enum next next_call(struct reader *reader, struct vouch_call **ret_call, 
     pthread_mutex_unlock(&conn->link.lock);
     if (cancelled)
         server_notify(conn->server);
+    server_answer_due(conn);
     return next;
 }
 

@@ -361,6 +361,11 @@ int session_watch(struct session *s, struct session_slot *slot, int64_t deadline
     return timer_set(&s->timers, &slot->timer, deadline);
 }
 
+int session_delay(struct session *s, struct session_slot *slot, int64_t when) {
+    slot->delayed = true;
+    return timer_set(&s->timers, &slot->timer, when);
+}
+
 /* A reply repeats the method and the deadline of its call, as plain servers do. */
 static struct envelope reply_envelope(const struct session *s, const struct session_slot *slot) {
     return (struct envelope){
@@ -530,6 +535,8 @@ int session_space(struct session *s, uint8_t **ret_space, size_t *ret_size) {
 
 void session_commit(struct session *s, size_t size, int64_t now) {
     bool skipping = chunk_decoder_skipping(&s->decoder);
+    if (s->skimming && size > 0)
+        session_dialect_skim(s, size);
     vouch_chunk_decoder_commit(&s->decoder, size);
     if (s->choice && size > 0 && session_dialect_choose(s) < 0)
         session_fail(s, -EPROTO);
@@ -805,6 +812,8 @@ static int next_event(struct session *s, int64_t now, struct session_event *ret_
         struct vouch_chunk chunk;
         if (take_postponed(s, now, ret_event))
             return 1;
+        if (s->skimmed != 0 && session_dialect_skimmed(s, ret_event) == 1)
+            return 1;
         int r = vouch_chunk_decoder_next(&s->decoder, &chunk);
         if (r == 0)
             break;
@@ -814,6 +823,10 @@ static int next_event(struct session *s, int64_t now, struct session_event *ret_
             return 1;
         if (r < 0)
             session_fail(s, r);
+        else if (s->role != SESSION_CLIENT) {
+            *ret_event = (struct session_event){.type = SESSION_EVENT_NONE};
+            return 1;
+        }
     }
     return s->failure;
 }
@@ -891,9 +904,11 @@ int session_expire(struct session *s, int64_t now, struct session_event *ret_eve
     resume(s, now);
     struct timer *timer = timer_expire(&s->timers, now);
     if (timer) {
-        *ret_event =
-            (struct session_event){.type = SESSION_EVENT_EXPIRED, .slot = slot_of_timer(timer)};
-        expire_slot(s, ret_event->slot);
+        struct session_slot *slot = slot_of_timer(timer);
+        *ret_event = (struct session_event){
+            .type = slot->delayed ? SESSION_EVENT_DUE : SESSION_EVENT_EXPIRED, .slot = slot};
+        if (!slot->delayed)
+            expire_slot(s, slot);
         return 1;
     }
     if (s->stall_deadline <= now || (session_wants_input(s) && s->frame_deadline <= now))

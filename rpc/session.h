@@ -82,6 +82,7 @@ struct session_slot {
     bool incoming; /* made by the peer */
     bool answered; /* incoming, and its deadline has been answered: it waits for its handler to let
                       go */
+    bool delayed;  /* incoming: its timer is that of session_delay */
     /* Incoming calls: what the reply repeats. `method` points into the request, which the driver
      * keeps until the reply. */
     int64_t expires;
@@ -92,12 +93,15 @@ struct session_slot {
 };
 
 enum session_event_type {
-    SESSION_EVENT_CALL,   /* the peer calls: envelope, buffer, and `result` when it can't be run (a
-                             vouch_remote_error) */
-    SESSION_EVENT_REPLY,  /* the peer answered `slot`: result, envelope, buffer. Of a peer's session
-                             it has no slot yet, and is for session_deliver */
-    SESSION_EVENT_CANCEL, /* the peer cancels `slot`, which stays in flight until it is answered */
+    SESSION_EVENT_NONE,  /* not of clients: a message that is nothing to the driver, who takes turns
+                            with other sessions and so counts it */
+    SESSION_EVENT_CALL,  /* the peer calls: envelope, buffer, and `result` when it can't be run (a
+                            vouch_remote_error) */
+    SESSION_EVENT_REPLY, /* the peer answered `slot`: result, envelope, buffer. Of a peer's session
+                            it has no slot yet, and is for session_deliver */
+    SESSION_EVENT_CANCEL,  /* the peer cancels `slot`, which stays in flight until it is answered */
     SESSION_EVENT_EXPIRED, /* the deadline of `slot` passed (session_expire) */
+    SESSION_EVENT_DUE,     /* … or the time that session_delay has set */
     SESSION_EVENT_HELLO,   /* peer: the other one is there: for session_introduce */
     SESSION_EVENT_STOP,    /* peer: the other one asks us to end */
     SESSION_EVENT_NOTICE,  /* the server said something unasked: envelope's data, buffer */
@@ -140,6 +144,7 @@ struct session {
     int failure;
     const struct dialect_choice *choice; /* NULL: it has been chosen from */
     const struct vouch_dialect *dialect; /* NULL: our own */
+    bool has_browsers;                   /* servers, in a dialect: see dialect_is_http */
     uint32_t last_id;
     uint32_t last_request; /* in a dialect calls have no numbers of their own */
     uint32_t unanswered;   /* calls we gave up, on which the peer may still answer */
@@ -154,6 +159,10 @@ struct session {
     int64_t wall_offset; /* wall clock minus CLOCK_MONOTONIC, kept fresh by the driver: deadlines
                             travel as wall time */
     struct session_event postponed;
+    struct vouch_skim skim; /* an oversize line of a server; see session_dialect_skim */
+    bool skimming;
+    uint32_t skimmed;       /* whose reply it is; 0: not known */
+    uint64_t skimmed_bytes; /* of it, so far */
     char postponed_method[ENVELOPE_METHOD_MAX];
     uint8_t postponed_tag[SESSION_TAG_MAX];
     uint32_t early_cancels[SESSION_EARLY_CANCELS];
@@ -225,6 +234,11 @@ void session_accept(struct session *session, struct session_slot *slot,
 /* Starts the deadline of a call of the peer, for calls that are answered later. 0 or -ENOMEM. */
 int session_watch(struct session *session, struct session_slot *slot,
                   int64_t deadline) VOUCH_MUST_CHECK;
+
+/* In the place of the deadline: at `when` the call is due, and the driver answers it. 0 or -ENOMEM.
+ */
+int session_delay(struct session *session, struct session_slot *slot,
+                  int64_t when) VOUCH_MUST_CHECK;
 
 /* Answers a call of the peer, which leaves flight whatever is returned. session_reply takes `body`
  * over; -EMSGSIZE: it was too large and the caller got an error instead; -ETIMEDOUT: its deadline

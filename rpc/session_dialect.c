@@ -219,11 +219,45 @@ static int on_reply_read(struct session *s, const struct vouch_message *m,
     return m->id != 0 && s->role == SESSION_CLIENT ? session_on_reply(s, event) : 0;
 }
 
+static void skim(struct session *s, const uint8_t *bytes, size_t size) {
+    s->skimmed_bytes += size;
+    s->skimmed = s->dialect->skim(s->dialect->context, &s->skim, bytes, size);
+}
+
+void session_dialect_skim(struct session *s, size_t size) {
+    const uint8_t *bytes = s->decoder.buffer->data + s->decoder.end;
+    const uint8_t *end = memchr(bytes, '\n', size);
+    skim(s, bytes, end ? (size_t)(end - bytes) : size);
+    s->skimming = !end && s->skimmed == 0;
+}
+
+int session_dialect_skimmed(struct session *s, struct session_event *event) {
+    const struct vouch_message m = {.kind = VOUCH_MESSAGE_REPLY, .id = s->skimmed};
+    s->skimmed = 0;
+    *event = (struct session_event){.oversize = s->skimmed_bytes, .deadline = VOUCH_FOREVER};
+    return on_reply_read(s, &m, event);
+}
+
+/* Of a line the decoder delivers only the beginning, but it is still there as far as it had come.
+ */
+static int begin_skimming(struct session *s, const struct vouch_chunk *chunk) {
+    s->skim = (struct vouch_skim){{0}};
+    s->skimmed_bytes = 0;
+    skim(s, chunk->data, (size_t)chunk->oversize);
+    s->skimming = s->skimmed == 0 && chunk_decoder_skipping(&s->decoder);
+    return 0;
+}
+
 int session_dialect_line(struct session *s, const struct vouch_chunk *chunk,
                          struct session_event *event) {
     struct vouch_message m = {.kind = VOUCH_MESSAGE_NONE};
+    if (chunk->oversize > 0 && s->role == SESSION_CLIENT && s->dialect->skim)
+        return begin_skimming(s, chunk);
     /* The line is only ours: what shares its buffer is before and behind it. */
     uint8_t *bytes = (uint8_t *)(uintptr_t)chunk->data;
+    if (s->has_browsers && s->role == SESSION_SERVER &&
+        dialect_is_http(bytes, chunk->size, chunk->oversize > 0))
+        return -EPROTO;
     int r = s->dialect->read(s->dialect->context, bytes, chunk->size, chunk->oversize, &m);
     if (r < 0)
         return r;

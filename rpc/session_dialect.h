@@ -45,6 +45,10 @@ int session_dialect_error(struct session *session, const struct session_slot *sl
 /* A line: 1: an event; 0: nothing for the driver; negative: the session's end. */
 int session_dialect_line(struct session *session, const struct vouch_chunk *chunk,
                          struct session_event *event) VOUCH_MUST_CHECK;
+/* Bytes that are to be committed go on with an oversize line, and may tell whose reply it is: then
+ * session_dialect_skimmed has the event, as session_dialect_line. */
+void session_dialect_skim(struct session *session, size_t size);
+int session_dialect_skimmed(struct session *session, struct session_event *event) VOUCH_MUST_CHECK;
 /* What a call's answer needs is copied out of its line. */
 void session_dialect_forget(struct session *session, struct session_event *event);
 

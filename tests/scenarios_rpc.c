@@ -81,6 +81,11 @@ static int release(void *context, struct vouch_call *call) {
     return vouch_call_reply(call, NULL, 0);
 }
 
+static int answer_in_time(void *context, struct vouch_call *call) {
+    (void)context;
+    return vouch_call_reply_at(call, vouch_deadline_in(VOUCH_MILLISECONDS(1)), "later", 5);
+}
+
 static int wait_for_cancel(void *context, struct vouch_call *call) {
     (void)context;
     (void)vouch_call_wait_cancelled(call, vouch_deadline_in(PATIENCE));
@@ -93,6 +98,7 @@ static int make_server(struct rpc *rpc) {
         {.name = "/refuse", .handler = refuse},
         {.name = "/keep", .handler = keep, .context = rpc, .flags = VOUCH_METHOD_QUICK},
         {.name = "/release", .handler = release, .context = rpc, .flags = VOUCH_METHOD_QUICK},
+        {.name = "/later", .handler = answer_in_time},
         {.name = "/wait", .handler = wait_for_cancel},
     };
     struct vouch_server_options options = {VOUCH_OPTIONS(options), .polling = VOUCH_POLLING_OFF,
@@ -394,6 +400,12 @@ static int talk_deferred(struct rpc *rpc) {
     return released < 0 ? released : r;
 }
 
+static int talk_later(struct rpc *rpc) {
+    struct ending ending = {.body = "later"};
+    int r = begin(rpc, "/later", "", &ending, NULL);
+    return r < 0 ? r : wait_for_ends(rpc->client, &ending, 1);
+}
+
 static void *call_often(void *argument) {
     struct rpc *rpc = argument;
     intptr_t r = 0;
@@ -501,6 +513,10 @@ static int rpc_deferred(const struct scenario_place *place) {
     return with_workers(place, connect_pair, talk_deferred);
 }
 
+static int rpc_later(const struct scenario_place *place) {
+    return with_workers(place, connect_pair, talk_later);
+}
+
 static int rpc_many_threads(const struct scenario_place *place) {
     return with_workers(place, connect_pair, talk_from_many_threads);
 }
@@ -522,6 +538,7 @@ const struct scenario scenarios_rpc[] = {
     {.name = "rpc_async", .run = rpc_async},
     {.name = "rpc_cancel", .run = rpc_cancel},
     {.name = "rpc_deferred", .run = rpc_deferred},
+    {.name = "rpc_later", .run = rpc_later},
     {.name = "rpc_many_threads", .run = rpc_many_threads},
     {.name = "rpc_in_loop", .run = rpc_in_loop},
     {.name = "rpc_in_packets", .run = rpc_in_packets, .packets = true},

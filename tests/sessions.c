@@ -179,8 +179,11 @@ static void tell_guest(struct side *side, const struct session_event *event) {
 
 static void take_event(struct side *side, const struct session_event *event) {
     const struct envelope *e = &event->envelope;
+    if (event->type == SESSION_EVENT_NONE)
+        return;
     note(side, "%s", side->events_size > 0 ? "; " : "");
     switch (event->type) {
+    case SESSION_EVENT_NONE:
     case SESSION_EVENT_CALL:
         note(side, "call %u %.*s(%.*s)", e->id, (int)e->method_size, e->method ? e->method : "",
              (int)e->data_size, e->data ? (const char *)e->data : "");
@@ -210,6 +213,9 @@ static void take_event(struct side *side, const struct session_event *event) {
         break;
     case SESSION_EVENT_CANCEL:
         note(side, "cancel %u", event->slot->node.id);
+        break;
+    case SESSION_EVENT_DUE:
+        note(side, "due %u", event->slot->node.id);
         break;
     case SESSION_EVENT_EXPIRED:
         note(side, "expired %u", event->slot->node.id);

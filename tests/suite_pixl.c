@@ -3,10 +3,16 @@
  * What peers may do to a pixl connection: bytes cut anywhere, lines of every kind and size, halves
  * of lines. Whatever a line is, the connection lives, and what comes after it is answered.
  */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+#include <vouch/tcp.h>
 
 #include "tests/harness.h"
 #include "tests/json_support.h"
@@ -88,8 +94,8 @@ Test(pixl, what_is_no_message_is_skipped) {
                                         "\r",
                                         "\t",
                                         "hello",
-                                        "GET / HTTP",
-                                        "Hosts: a",
+                                        "GET / HTTP/1.1",
+                                        "Host: a",
                                         "[]",
                                         "1",
                                         "null",
@@ -115,7 +121,58 @@ Test(pixl, what_is_no_message_is_skipped) {
     close_both();
 }
 
-/* A page that a browser shows can have it send any body to a port of this machine. */
+/* Whoever sends nothing but such lines takes turns with the others: a few turns of a loop are not
+ * enough for it, and plenty for who asks for something. */
+Test(pixl, skipped_lines_take_their_turn) {
+    static const char *const lines[] = {"\n", " \n", "hello\n", "{\n"};
+    static char flood[64000];
+    rpc_need_loop_descriptor();
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        struct pixl_raw other;
+        size_t length = strlen(lines[i]);
+        support_baseline_begin();
+        pixl_stage_init(&stage, NULL, NULL);
+        cr_assert_geq(vouch_server_get_fd(stage.rpc.server), 0);
+        pixl_raw_open(&raw, &stage, false);
+        pixl_raw_open(&other, &stage, false);
+        for (size_t at = 0; at + length < sizeof(flood); at += length)
+            memcpy(flood + at, lines[i], length + 1);
+        pixl_raw_write(&raw, flood);
+        pixl_raw_send(&raw, "{\"uri\":\"/json/echo\",\"data\":1}");
+        pixl_raw_send(&other, "{\"uri\":\"/json/echo\",\"data\":2}");
+        cr_assert_eq(vouch_server_process(stage.rpc.server), 0);
+        pixl_raw_expect(&other, "{\"ipcReqID\":null,\"data\":2}");
+        cr_assert_not(rpc_raw_readable(raw.fd));
+        int64_t give_up = vouch_deadline_in(RPC_PATIENCE);
+        while (!rpc_raw_readable(raw.fd) && vouch_now() < give_up)
+            cr_assert_eq(vouch_server_process(stage.rpc.server), 0);
+        pixl_raw_expect(&raw, "{\"ipcReqID\":null,\"data\":1}");
+        pixl_raw_close(&other);
+        close_both();
+    }
+}
+
+/* Another connection, to a port. */
+static void open_tcp(struct pixl_raw *other) {
+    const struct vouch_dialect *dialect = vouch_pixl_server_get_dialect(stage.pixl);
+    const struct vouch_serve_options serve = {VOUCH_OPTIONS(serve), .dialects = &dialect,
+                                              .dialect_count = 1, .only_dialects = true,
+                                              .allow_callers_without_identity = true};
+    struct vouch_listener *listener;
+    cr_assert_eq(vouch_listen_tcp_reuseport("127.0.0.1", 0, NULL, &listener, NULL), 0);
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                  .sin_port = htons(vouch_listener_get_port(listener))};
+    struct timeval patience = {.tv_sec = RPC_PATIENCE / VOUCH_SECONDS(1)};
+    cr_assert_eq(vouch_server_add_listener_with(stage.rpc.server, listener, &serve), 0);
+    *other = (struct pixl_raw){.fd = socket(AF_INET, SOCK_STREAM, 0)};
+    cr_assert_geq(other->fd, 0);
+    cr_assert_eq(setsockopt(other->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+    cr_assert_eq(connect(other->fd, (struct sockaddr *)&address, sizeof(address)), 0);
+}
+
+/* A page that a browser shows can have it send any body to a port of this machine. To a path it
+ * can't. */
 Test(pixl, what_a_browser_sends_for_a_page_is_not_taken) {
     static const char *const heads[] = {"POST / HTTP/1.1\r", "POST /long HTTP/1.0",
                                         "Host: 127.0.0.1:80\r", "host: localhost"};
@@ -123,10 +180,20 @@ Test(pixl, what_a_browser_sends_for_a_page_is_not_taken) {
         open_with(NULL);
         char text[256];
         snprintf(text, sizeof(text), "%s\n\r\n{\"ipcReqID\":1,\"uri\":\"/json/echo\"}\n", heads[i]);
-        pixl_raw_write(&raw, text);
-        pixl_raw_expect_end(&raw);
+        struct pixl_raw page;
+        open_tcp(&page);
+        pixl_raw_write(&page, text);
+        pixl_raw_expect_end(&page);
         RPC_EVENTUALLY(rpc_stats(&stage.rpc).cut_malformed == 1);
         cr_assert_eq(rpc_stats(&stage.rpc).calls, 0);
+        pixl_raw_close(&page);
+        open_tcp(&page);
+        pixl_raw_send(&page, "Hosts: a");
+        pixl_raw_sync(&page);
+        pixl_raw_close(&page);
+        pixl_raw_write(&raw, text);
+        pixl_raw_expect(&raw, "{\"ipcReqID\":1,\"data\":null}");
+        cr_assert_eq(rpc_stats(&stage.rpc).cut_malformed, 1);
         close_both();
     }
 }
@@ -351,11 +418,52 @@ Test(pixl, replies_over_a_clients_limit_end_their_call_alone) {
     close_both();
 }
 
+static void note_end(void *context, int result, const cJSON *data,
+                     const struct vouch_pixl_error *error) {
+    (void)data;
+    (void)error;
+    int *ended = context;
+    cr_assert_eq(*ended, 1);
+    *ended = result;
+}
+
+/* What is behind the first bytes is looked through, too. */
+Test(pixl, a_reply_over_a_clients_limit_may_have_its_id_last) {
+    const struct vouch_client_options general = {VOUCH_OPTIONS(general), .max_reply = 4096};
+    int ended[3] = {1, 1, 1};
+    support_baseline_begin();
+    struct vouch_pixl_client *client =
+        pixl_raw_client(&raw, &(struct vouch_pixl_client_options){.client = &general,
+                                                                  .call_timeout = VOUCH_FOREVER});
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(vouch_pixl_call_async(client, "/x", NULL, NULL, note_end, &ended[i], NULL), 0);
+    char *line = line_of("/x", 50000);
+    static const char head[] = "{\"data\":{\"ipcReqID\":\"rq1\",\"a\":\"",
+                      tail[] = "\\\"\"},\"ipcReqID\":\"rq2\",\"data\":1}";
+    memset(line, 'x', 50000);
+    memcpy(line, head, sizeof(head) - 1);
+    memcpy(line + 50000 - sizeof(tail) + 1, tail, sizeof(tail) - 1);
+    pixl_raw_send(&raw, line);
+    pixl_raw_send(&raw, "{\"ipcReqID\":\"rq3\",\"data\":1}");
+    int64_t give_up = vouch_deadline_in(RPC_PATIENCE);
+    while (ended[2] == 1 && vouch_now() < give_up)
+        (void)vouch_client_wait(vouch_pixl_client_get_client(client), give_up);
+    cr_assert_eq(ended[0], 1);
+    cr_assert_eq(ended[1], -EMSGSIZE);
+    cr_assert_eq(ended[2], 0);
+    vouch_pixl_client_free(client);
+    free(line);
+    pixl_raw_close(&raw);
+    support_baseline_end();
+}
+
 /* ---- halves ---- */
 
 Test(pixl, half_a_line_and_silence) {
     open_with(&(struct vouch_server_options){.frame_timeout = VOUCH_MILLISECONDS(20)});
-    pixl_raw_sync(&raw);
+    /* Not in two writes, between which there may be a while. */
+    pixl_raw_write(&raw, "{\"ipcReqID\":1,\"uri\":\"/json/echo\"}\n");
+    pixl_raw_expect(&raw, "{\"ipcReqID\":1,\"data\":null}");
     pixl_raw_write(&raw, "{\"ipcReqID\":1,");
     pixl_raw_expect_end(&raw);
     RPC_EVENTUALLY(rpc_stats(&stage.rpc).live_connections == 0);

@@ -71,11 +71,30 @@ static void on_end(void *context, int result, const cJSON *data,
     struct outcome *outcome = context;
     (void)error;
     outcome->ends++;
-    outcome->result = result == 0 && !cJSON_IsString(data) ? SCENARIO_WRONG : local(result);
+    outcome->result = result == 0 && (!data || cJSON_IsNull(data)) ? SCENARIO_WRONG : local(result);
+}
+
+static int await(struct vouch_client *beneath, const struct outcome *outcome) {
+    while (outcome->ends == 0 && vouch_client_wait(beneath, VOUCH_FOREVER) > 0)
+        continue;
+    if (outcome->ends == 0) {
+        vouch_client_close(beneath);
+        (void)vouch_client_process(beneath);
+    }
+    return outcome->ends == 1 ? outcome->result : SCENARIO_WRONG;
+}
+
+/* An answer that waits for its time in the server. */
+static int talk_later(struct vouch_pixl_client *client) {
+    struct outcome outcome = {0};
+    cJSON *data = cJSON_Parse("{\"delay\":1}");
+    int r =
+        vouch_pixl_call_async(client, "/ipcserver/test/delay", data, NULL, on_end, &outcome, NULL);
+    cJSON_Delete(data);
+    return r < 0 ? r : await(vouch_pixl_client_get_client(client), &outcome);
 }
 
 static int talk(struct vouch_pixl_client *client) {
-    struct vouch_client *beneath = vouch_pixl_client_get_client(client);
     struct outcome outcome = {0};
     char text[BODY + 1];
     memset(text, 'p', BODY);
@@ -89,14 +108,9 @@ static int talk(struct vouch_pixl_client *client) {
         r = vouch_pixl_call_async(client, "/ipcserver/test/echo", data, NULL, on_end, &outcome,
                                   NULL);
     cJSON_Delete(data);
-    if (r < 0)
-        return r;
-    while (outcome.ends == 0 && vouch_client_wait(beneath, VOUCH_FOREVER) > 0)
-        continue;
-    vouch_client_close(beneath);
-    if (outcome.ends == 0)
-        (void)vouch_client_process(beneath);
-    return outcome.ends == 1 ? outcome.result : SCENARIO_WRONG;
+    if (r == 0)
+        r = await(vouch_pixl_client_get_client(client), &outcome);
+    return r;
 }
 
 static int pixl_calls(const struct scenario_place *place) {
@@ -114,6 +128,8 @@ static int pixl_calls(const struct scenario_place *place) {
         r = connect_both(server, pixl, place->allocator, &client);
     if (r == 0)
         r = talk(client);
+    if (r == 0)
+        r = talk_later(client);
     vouch_pixl_client_free(client);
     vouch_server_free(server);
     vouch_pixl_server_free(pixl);

@@ -183,3 +183,24 @@ Test(dialect, the_first_byte_chooses) {
     cr_assert(dialect_is_certain(&choice, &only));
     cr_assert_null(only);
 }
+
+/* ---- browsers ---- */
+
+static bool is_http(const char *line) {
+    return dialect_is_http((const uint8_t *)line, strlen(line), false);
+}
+
+Test(dialect, the_head_of_an_http_request) {
+    static const char *const heads[] = {
+        "GET / HTTP/1.1", "POST /a b HTTP/1.0\r", "x HTTP/1.1", "Host: a", "host:", "HOST: b\r"};
+    static const char *const others[] = {
+        "",          "\r",       "GET / HTTP",   "Hosts: a",       "hos",     "host b",
+        "{\"a\":1}", " HTTP/1.", "a HTTP/1.1 b", "GET / http/1.1", " Host: a"};
+    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
+        cr_assert(is_http(heads[i]), "%s", heads[i]);
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        cr_assert_not(is_http(others[i]), "%s", others[i]);
+    /* Of a line that is cut the end is not known. */
+    cr_assert_not(dialect_is_http((const uint8_t *)"GET / HTTP/1.1", 14, true));
+    cr_assert(dialect_is_http((const uint8_t *)"Host: a", 7, true));
+}

@@ -535,11 +535,13 @@ Test(pixl_client, by_default_after_a_second) {
     dial(0);
     begin_call("/json/keep", "1", 0, &outcome);
     rpc_latch_wait(&stage.rpc.entered, 1);
+    int64_t begun = vouch_now();
     cr_assert_eq(vouch_server_stop(stage.rpc.server, 0), -ETIMEDOUT);
     cr_assert_eq(vouch_call_reply(stage.rpc.kept[0], "1", 1), -ECONNRESET);
     await(&outcome);
     int64_t left = vouch_client_get_timeout(beneath());
-    cr_assert(left > 0 && left <= VOUCH_SECONDS(1));
+    bool late = vouch_now() - begun >= VOUCH_SECONDS(1); /* this test */
+    cr_assert((left > 0 || late) && left <= VOUCH_SECONDS(1));
     close_both();
 }
 

@@ -148,7 +148,7 @@ Test(pixl_wrap, what_is_written_is_read) {
     cr_assert_eq(memcmp(call.target, uri, strlen(uri)), 0);
     call.kind = VOUCH_MESSAGE_REPLY;
     char *answer = line_of(&call, NULL, "[1]");
-    cr_assert(pixl_line_reply((uint8_t *)answer, strlen(answer) - 1, 0, &reply));
+    cr_assert(pixl_line_reply((uint8_t *)answer, strlen(answer) - 1, &reply));
     cr_assert_eq(reply.kind, VOUCH_MESSAGE_REPLY);
     cr_assert_eq(reply.id, 42);
     free(answer);

@@ -244,6 +244,77 @@ Test(server, a_stop_cuts_off_what_does_not_complete) {
     close_both();
 }
 
+/* An answer that waits for its time, which is a number of ms. */
+static atomic_uint lates, afters;
+
+static int answer_at_its_time(void *context, struct vouch_call *call) {
+    (void)context;
+    atomic_fetch_add(&lates, 1);
+    char text[16] = "";
+    size_t size;
+    const uint8_t *data = vouch_call_get_data(call, &size);
+    memcpy(text, data, size < sizeof(text) ? size : sizeof(text) - 1);
+    return vouch_call_reply_at(call, vouch_deadline_in(VOUCH_MILLISECONDS(atoi(text))), data, size);
+}
+
+static void count_after(void *context, struct vouch_call *call, int result, int64_t elapsed) {
+    (void)context;
+    (void)call;
+    (void)result;
+    (void)elapsed;
+    atomic_fetch_add(&afters, 1);
+}
+
+static void open_late(const struct vouch_server_options *options) {
+    const struct vouch_server_interceptor counting = {.after = count_after};
+    struct vouch_server_options o = {0};
+    support_baseline_begin();
+    if (options)
+        o = *options;
+    o.size = sizeof(o);
+    o.interceptors = &counting;
+    o.interceptor_count = 1;
+    atomic_store(&lates, 0);
+    atomic_store(&afters, 0);
+    rpc_stage_init(&stage, &o);
+    cr_assert_eq(
+        vouch_server_add_method(
+            stage.server, &(struct vouch_method){.name = "late", .handler = answer_at_its_time}),
+        0);
+}
+
+Test(server, a_stop_waits_for_answers_that_have_their_time) {
+    open_late(NULL);
+    cr_assert_eq(vouch_server_start(stage.server), 0);
+    client = rpc_stage_client(&stage, NULL);
+    struct rpc_outcome outcomes[2];
+    for (int i = 0; i < 2; i++)
+        rpc_call_async(client, "late", i == 0 ? "40" : "20", NULL, &outcomes[i], NULL);
+    RPC_EVENTUALLY(atomic_load(&lates) == 2); /* they may be answered by now */
+    cr_assert_eq(vouch_server_stop(stage.server, RPC_PATIENCE), 0);
+    cr_assert_eq(atomic_load(&afters), 2);
+    rpc_wait_callbacks(client, 2);
+    cr_assert_eq(outcomes[0].result, 0);
+    cr_assert_eq(outcomes[1].result, 0);
+    close_both();
+}
+
+Test(server, a_stop_cuts_off_answers_that_have_their_time) {
+    open_late(NULL);
+    cr_assert_eq(vouch_server_start(stage.server), 0);
+    client = rpc_stage_client(&stage, NULL);
+    struct rpc_outcome outcomes[3];
+    for (int i = 0; i < 3; i++)
+        rpc_call_async(client, "late", "3600000", NULL, &outcomes[i], NULL);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 3);
+    cr_assert_eq(vouch_server_stop(stage.server, VOUCH_MILLISECONDS(20)), -ETIMEDOUT);
+    rpc_wait_callbacks(client, 3);
+    cr_assert_eq(outcomes[2].result, -ECONNRESET);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 0);
+    RPC_EVENTUALLY(atomic_load(&afters) == 3);
+    close_both();
+}
+
 /* Answered calls whose answers the client has not taken yet are not complete. */
 Test(server, a_stop_waits_for_answers_to_be_taken) {
     support_baseline_begin();
@@ -445,6 +516,67 @@ Test(server, a_loop_cuts_off_at_the_end_of_its_drain) {
     cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
     cr_assert_eq(vouch_call_reply(stage.kept[0], "", 0), -ECONNRESET);
     close_both();
+}
+
+Test(server, answers_have_their_time_in_a_loop) {
+    rpc_need_loop_descriptor();
+    open_late(NULL);
+    cr_assert_geq(vouch_server_get_fd(stage.server), 0);
+    client = rpc_stage_client(&stage, NULL);
+    struct rpc_outcome outcomes[3];
+    int64_t begun = vouch_now();
+    rpc_call_async(client, "late", "3600000", NULL, &outcomes[0], NULL);
+    rpc_call_async(client, "late", "30", NULL, &outcomes[1], NULL);
+    while (atomic_load(&afters) == 0)
+        cr_assert_eq(turn(RPC_PATIENCE), 0);
+    cr_assert_geq(vouch_now() - begun, VOUCH_MILLISECONDS(30));
+    cr_assert_lt(vouch_now() - begun, RPC_FAR_BELOW);
+    rpc_wait_callbacks(client, 1);
+    cr_assert_eq(outcomes[1].result, 0);
+    cr_assert_eq(atomic_load(&outcomes[0].callbacks), 0);
+    vouch_client_free(client);
+    client = NULL;
+    while (atomic_load(&afters) == 1)
+        cr_assert_eq(turn(RPC_PATIENCE), 0);
+    cr_assert_eq(rpc_stats(&stage).in_flight, 0);
+    close_both();
+}
+
+Test(server, a_loop_that_drains_cuts_off_answers_that_have_their_time) {
+    rpc_need_loop_descriptor();
+    open_late(&(struct vouch_server_options){.drain_timeout = VOUCH_MILLISECONDS(20)});
+    cr_assert_geq(vouch_server_get_fd(stage.server), 0);
+    client = rpc_stage_client(&stage, NULL);
+    struct rpc_outcome outcome;
+    rpc_call_async(client, "late", "3600000", NULL, &outcome, NULL);
+    while (rpc_stats(&stage).in_flight == 0)
+        cr_assert_eq(turn(RPC_PATIENCE), 0);
+    vouch_server_interrupt(stage.server);
+    int r;
+    while ((r = turn(RPC_PATIENCE)) == 0)
+        continue;
+    cr_assert_eq(r, -ESHUTDOWN);
+    cr_assert_eq(rpc_stats(&stage).in_flight, 0);
+    cr_assert_eq(atomic_load(&afters), 1);
+    close_both();
+}
+
+Test(server, is_freed_with_answers_that_have_their_time) {
+    for (int looped = 0; looped < 2; looped++) {
+        open_late(NULL);
+        if (looped)
+            rpc_need_loop_descriptor();
+        cr_assert_geq(looped ? vouch_server_get_fd(stage.server) : vouch_server_start(stage.server),
+                      0);
+        client = rpc_stage_client(&stage, NULL);
+        struct rpc_outcome outcome;
+        rpc_call_async(client, "late", "3600000", NULL, &outcome, NULL);
+        while (looped && rpc_stats(&stage).in_flight == 0)
+            cr_assert_eq(turn(RPC_PATIENCE), 0);
+        RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 1);
+        close_both();
+        cr_assert_eq(atomic_load(&afters), 1);
+    }
 }
 
 Test(server, a_stop_drains_a_loops_server_on_the_stopping_thread) {

@@ -292,6 +292,153 @@ Test(server_call, a_kept_call_whose_caller_is_gone) {
     close_both();
 }
 
+/* ---- answers at a time ---- */
+
+/* The request, as a copy, of the request's own bytes, or late: the first byte says; then ms. */
+static int answer_at(void *context, struct vouch_call *call) {
+    (void)context;
+    size_t size;
+    const char *data = (const char *)vouch_call_get_data(call, &size);
+    int64_t when = vouch_deadline_in(VOUCH_MILLISECONDS(atoi(data + 1)));
+    char *copy = malloc(size);
+    cr_assert_not_null(copy);
+    memcpy(copy, data, size);
+    int r = vouch_call_reply_at(call, when, *data == 'c' ? copy : data, size);
+    memset(copy, 0, size);
+    free(copy);
+    note_code(r);
+    note_code(vouch_call_reply(call, "other", 5));
+    note_code(vouch_call_reply_at(call, when, "other", 5));
+    vouch_call_keep(call);
+    return VOUCH_REMOTE_SERVER;
+}
+
+Test(server_call, an_answer_has_its_time) {
+    static const char *const kinds[] = {"c30 ", "r30 ", "c0 ", "r0 "};
+    static const size_t sizes[] = {10, 100000};
+    open_with(answer_at, NULL);
+    for (size_t i = 0; i < 8; i++) {
+        size_t size = sizes[i / 4];
+        char *request = malloc(size + 1);
+        cr_assert_not_null(request);
+        memset(request, 'x', size);
+        request[size] = '\0';
+        memcpy(request, kinds[i % 4], strlen(kinds[i % 4]));
+        int64_t begun = vouch_now();
+        rpc_check_call(client, "test", request, 0, request);
+        if (i % 4 < 2)
+            cr_assert_geq(vouch_now() - begun, VOUCH_MILLISECONDS(30));
+        RPC_EVENTUALLY(atomic_load(&noted.code_count) == 3);
+        atomic_store(&noted.code_count, 0);
+        cr_assert_eq(noted.codes[0], 0);
+        cr_assert_eq(noted.codes[1], -EALREADY);
+        cr_assert_eq(noted.codes[2], -EALREADY);
+        free(request);
+    }
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 0);
+    cr_assert_eq(rpc_stats(&stage).errors[0], 8);
+    close_both();
+}
+
+static int answer_in_an_hour(void *context, struct vouch_call *call) {
+    (void)context;
+    return vouch_call_reply_at(call, vouch_deadline_in(VOUCH_SECONDS(3600)), "later", 5);
+}
+
+/* More than there may be handlers, and the next is served. */
+Test(server_call, an_answer_that_waits_holds_no_thread) {
+    static struct rpc_outcome outcomes[100];
+    open_with(answer_in_an_hour, &(struct vouch_server_options){.workers = 1, .workers_max = 1});
+    struct vouch_client *other = rpc_stage_client(&stage, NULL);
+    for (int i = 0; i < 100; i++)
+        rpc_call_async(other, "test", "", NULL, &outcomes[i], NULL);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 100);
+    rpc_check_call(client, "echo", "hello", 0, "hello");
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 100);
+    vouch_client_free(other);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 0);
+    cr_assert_eq(rpc_stats(&stage).lost, 100);
+    close_both();
+}
+
+Test(server_call, an_answer_that_waits_ends_with_a_cancel) {
+    struct rpc_outcome outcome;
+    uint64_t id;
+    open_with(answer_in_an_hour, NULL);
+    rpc_check_call(client, "echo", "", 0, ""); /* they know each other */
+    rpc_call_async(client, "test", "", NULL, &outcome, &id);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 1);
+    cr_assert_eq(vouch_client_cancel_id(client, id), 0);
+    rpc_wait_callbacks(client, 1);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 0);
+    cr_assert_eq(rpc_stats(&stage).errors[VOUCH_REMOTE_CANCELLED], 1);
+    rpc_check_call(client, "echo", "on", 0, "on");
+    close_both();
+}
+
+Test(server_call, an_answer_that_waits_ends_with_the_deadline) {
+    open_with(answer_in_an_hour, NULL);
+    int fd = rpc_stage_raw(&stage);
+    struct rpc_received reply;
+    rpc_raw_send(fd, &(struct rpc_message){.id = 9,
+                                           .expires = rpc_wall_in(VOUCH_MILLISECONDS(50)),
+                                           .method = "test"});
+    rpc_raw_expect(fd, &reply);
+    cr_assert_eq(reply.envelope.error_type, VOUCH_REMOTE_DEADLINE_EXCEEDED);
+    rpc_received_free(&reply);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 0);
+    cr_assert_eq(rpc_stats(&stage).errors[VOUCH_REMOTE_DEADLINE_EXCEEDED], 1);
+    cr_assert_not(rpc_raw_readable(fd), "one answer is enough");
+    close(fd);
+    close_both();
+}
+
+static void *answer_much_later(void *context) {
+    return (void *)(intptr_t)vouch_call_reply_at(context, vouch_deadline_in(VOUCH_SECONDS(3600)),
+                                                 "late", 4);
+}
+
+Test(server_call, a_kept_call_gets_an_answer_with_a_time) {
+    struct rpc_outcome outcome;
+    open_with(NULL, NULL);
+    struct vouch_client *other = rpc_stage_client(&stage, NULL);
+    rpc_call_async(other, "keep", "", NULL, &outcome, NULL);
+    rpc_latch_wait(&stage.entered, 1);
+    pthread_t thread = support_thread_start(answer_much_later, stage.kept[0]);
+    cr_assert_eq((intptr_t)support_thread_join(thread), 0);
+    cr_assert_eq(rpc_stats(&stage).in_flight, 1);
+    vouch_client_free(other);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 0);
+    close_both();
+}
+
+/* Whose caller has gone before: there is nothing to wait for. */
+Test(server_call, a_cancelled_call_gets_no_answer_with_a_time) {
+    struct rpc_outcome outcome;
+    open_with(NULL, NULL);
+    struct vouch_client *other = rpc_stage_client(&stage, NULL);
+    rpc_call_async(other, "keep", "", NULL, &outcome, NULL);
+    rpc_latch_wait(&stage.entered, 1);
+    vouch_client_free(other);
+    cr_assert_eq(vouch_call_wait_cancelled(stage.kept[0], vouch_deadline_in(RPC_PATIENCE)), 1);
+    cr_assert_eq((intptr_t)answer_much_later(stage.kept[0]), 0);
+    cr_assert_eq(rpc_stats(&stage).in_flight, 0);
+    cr_assert_eq(rpc_stats(&stage).lost, 1);
+    close_both();
+}
+
+Test(server_call, an_answer_with_a_time_has_a_limit) {
+    open_with(answer_at, &(struct vouch_server_options){.max_reply = 1000});
+    char request[1100];
+    memset(request, 'x', sizeof(request));
+    memcpy(request, "c3600000 ", 9);
+    request[1001] = '\0';
+    rpc_check_call(client, "test", request, VOUCH_REMOTE_TOO_LARGE, NULL);
+    RPC_EVENTUALLY(atomic_load(&noted.code_count) == 3);
+    cr_assert_eq(noted.codes[0], -EMSGSIZE);
+    close_both();
+}
+
 /* ---- deadlines on arrival ---- */
 
 Test(server_call, a_call_that_arrives_too_late_is_not_run) {

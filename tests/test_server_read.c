@@ -411,6 +411,40 @@ Test(server_read, one_worker_is_enough) {
     close_both();
 }
 
+/* Cancels of nothing, and then a call. */
+static size_t make_flood(uint8_t *flood, size_t room) {
+    size_t size = 0;
+    while (size + 2 * RPC_MESSAGE_ROOM < room)
+        size += rpc_encode(&(struct rpc_message){.id = 7, .control = ENVELOPE_CANCEL}, flood + size,
+                           room - size);
+    return size +
+           rpc_encode(&(struct rpc_message){.id = 1, .method = "quick"}, flood + size, room - size);
+}
+
+/* What asks for nothing takes its turn as calls do: in a few turns of a loop the flood is not
+ * through, and the other one has been served. */
+Test(server_read, what_is_no_call_takes_its_turn) {
+    static uint8_t flood[60000];
+    rpc_need_loop_descriptor();
+    support_baseline_begin();
+    rpc_stage_init(&stage, NULL);
+    cr_assert_geq(vouch_server_get_fd(stage.server), 0);
+    int busy = rpc_stage_raw(&stage), other = rpc_stage_raw(&stage);
+    cr_assert(rpc_raw_write(busy, flood, make_flood(flood, sizeof(flood))));
+    rpc_raw_send(other, &(struct rpc_message){.id = 1, .method = "quick"});
+    cr_assert_eq(vouch_server_process(stage.server), 0);
+    cr_assert(rpc_raw_readable(other));
+    cr_assert_not(rpc_raw_readable(busy));
+    int64_t give_up = vouch_deadline_in(RPC_PATIENCE);
+    while (!rpc_raw_readable(busy) && vouch_now() < give_up)
+        cr_assert_eq(vouch_server_process(stage.server), 0);
+    cr_assert(rpc_raw_readable(busy));
+    close(busy);
+    close(other);
+    rpc_stage_close(&stage);
+    support_baseline_end();
+}
+
 /* Its answer comes from this thread, while the connection's worker sleeps in recv. */
 Test(server_read, kept_calls_are_answered_while_a_worker_stays) {
     open_staying(3);

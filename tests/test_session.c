@@ -620,6 +620,28 @@ Test(session, an_answer_stops_the_watch) {
     side_end_alone(&server);
 }
 
+Test(session, a_delayed_call_is_due_at_its_time) {
+    side_begin_alone(&server, SESSION_SERVER, NULL);
+    SIDE_SAY(&server, .id = 1, .expires = SIDE_START + 9 + SIDE_WALL_OFFSET);
+    SIDE_SAY(&server, .id = 2);
+    side_events(&server);
+    struct session_slot *first = &side_request(&server, 1)->slot;
+    cr_assert_eq(session_watch(&server.session, first, SIDE_START + 9), 0);
+    cr_assert_eq(session_delay(&server.session, first, SIDE_START + 5), 0);
+    cr_assert_eq(session_delay(&server.session, &side_request(&server, 2)->slot, SIDE_START + 6),
+                 0);
+    cr_assert_eq(session_deadline(&server.session), SIDE_START + 5);
+    server.now = SIDE_START + 4;
+    cr_assert_str_eq(side_expire(&server), "");
+    server.now = SIDE_START + 5;
+    cr_assert_str_eq(side_expire(&server), "due 1");
+    cr_assert_str_eq(side_sent(&server), "");
+    cr_assert_eq(side_reply(&server, 1, "now"), 0);
+    cr_assert_eq(side_reply(&server, 2, "earlier"), 0);
+    cr_assert_eq(session_deadline(&server.session), VOUCH_FOREVER);
+    side_end_alone(&server);
+}
+
 /* ---- half messages ---- */
 
 Test(session, a_message_has_its_time_from_its_first_byte) {

@@ -47,6 +47,26 @@ static void expect_events(const char *text) {
 
 /* ---- servers ---- */
 
+/* So that who reads can count them. */
+Test(session_dialect, lines_that_mean_nothing_are_told_one_by_one) {
+    struct session_event event;
+    uint8_t *space;
+    size_t room;
+    begin(SESSION_SERVER);
+    cr_assert_eq(session_space(&side.session, &space, &room), 0);
+    memcpy(space, "\n\nhello\n\nhal", 12);
+    session_commit(&side.session, 12, side.now);
+    for (int i = 0; i < 4; i++) {
+        cr_assert(session_has_message(&side.session));
+        cr_assert_eq(session_next(&side.session, side.now, &event), 1);
+        cr_assert_eq(event.type, SESSION_EVENT_NONE);
+        cr_assert_null(event.buffer);
+    }
+    cr_assert_not(session_has_message(&side.session));
+    cr_assert_eq(session_next(&side.session, side.now, &event), 0);
+    end();
+}
+
 Test(session_dialect, calls_are_numbered_and_answered_by_their_tag) {
     begin(SESSION_SERVER);
     feed("call x /m hello\ncall y /n \n");
@@ -408,5 +428,109 @@ Test(session_dialect, there_are_no_pings) {
     begin(SESSION_CLIENT);
     struct session_slot slot;
     cr_assert_eq(session_ping(&side.session, &slot, VOUCH_FOREVER), -ENOTSUP);
+    end();
+}
+
+/* ---- replies that are too large, and say late whose they are ---- */
+
+/* The digit behind the first '#', wherever the pieces are cut. */
+static uint32_t find_digit(void *context, struct vouch_skim *skim, const uint8_t *bytes,
+                           size_t size) {
+    (void)context;
+    for (size_t i = 0; i < size; i++) {
+        cr_assert_neq(bytes[i], '\n');
+        if (skim->state[0])
+            return (uint32_t)(bytes[i] - '0');
+        skim->state[0] = bytes[i] == '#';
+    }
+    return 0;
+}
+
+static void begin_skimming(void) {
+    const struct session_limits limits = {.max_receive = 600,
+                                          .max_send = 600,
+                                          .drain_max = 2000,
+                                          .max_calls = 4,
+                                          .output_soft = 4096,
+                                          .output_hard = 65536,
+                                          .frame_timeout = VOUCH_SECONDS(30),
+                                          .stall_timeout = VOUCH_SECONDS(30)};
+    side_begin_alone(&side, SESSION_CLIENT, &limits);
+    toy_init(&toy);
+    toy.dialect.skim = find_digit;
+    choice = (struct dialect_choice){.dialects = &toy.dialect, .count = 1};
+    cr_assert_eq(session_speak(&side.session, &choice), 0);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(side_call(&side, "/m", ""), 0);
+}
+
+/* A line of so many bytes with "#2" in it at `at`. */
+static void make_line(char *line, size_t size, size_t at) {
+    memset(line, 'x', size);
+    memcpy(line + at, "#2", 2);
+    line[size] = '\n';
+}
+
+/* However late it says it, and however it is cut; what comes behind is taken. */
+Test(session_dialect, a_reply_that_is_too_large_may_say_late_whose_it_is) {
+    static const size_t places[] = {0, 510, 511, 512, 600, 601, 602, 1000, 1498};
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        for (size_t piece = 1; piece < 1600; piece += piece < 5 ? 1 : 199) {
+            char line[1600];
+            begin_skimming();
+            make_line(line, 1500, places[i]);
+            memcpy(line + 1501, "ok 1 yes\n", 9);
+            for (size_t at = 0; at < 1510; at += piece)
+                cr_assert(side_feed(&side, line + at, piece < 1510 - at ? piece : 1510 - at));
+            expect_events("reply 2 EMSGSIZE; reply 1 (yes)");
+            cr_assert_eq(side.session.calls.count, 1);
+            cr_assert_eq(session_deadline(&side.session), VOUCH_FOREVER);
+            end();
+        }
+    }
+}
+
+Test(session_dialect, it_is_told_before_the_lines_end_has_come) {
+    char line[1600];
+    begin_skimming();
+    make_line(line, 1500, 700);
+    memcpy(line + 1000, "#1#3", 4); /* whatever else is in it */
+    cr_assert(side_feed(&side, line, 701));
+    expect_events("");
+    cr_assert(side_feed(&side, line + 701, 1));
+    expect_events("reply 2 EMSGSIZE");
+    cr_assert(side_feed(&side, line + 702, 1501 - 702));
+    expect_events("");
+    feed("ok 3 yes\n");
+    expect_events("reply 3 (yes)");
+    end();
+}
+
+Test(session_dialect, lines_that_are_too_large_may_be_nobodys) {
+    char line[1600];
+    begin_skimming();
+    for (size_t size = 601; size < 1600; size += 499) {
+        make_line(line, size, 0);
+        memset(line, 'y', 2);
+        cr_assert(side_feed(&side, line, size + 1));
+        memcpy(line + size - 3, "#9#", 3); /* nor is this call in flight */
+        cr_assert(side_feed(&side, line, size + 1));
+        memset(line + size - 3, 'y', 2); /* and what it ends with is not the next one's */
+        cr_assert(side_feed(&side, line, size + 1));
+    }
+    feed("2\nok 3 yes\n");
+    expect_events("reply 3 (yes)");
+    cr_assert_eq(side.session.calls.count, 2);
+    end();
+}
+
+Test(session_dialect, a_reply_that_goes_on_too_long_ends_the_connection) {
+    char line[2100];
+    begin_skimming();
+    memset(line, 'x', sizeof(line));
+    cr_assert(side_feed(&side, line, 2000));
+    expect_events("");
+    (void)side_feed(&side, line, 1);
+    expect_events("dead EMSGSIZE");
     end();
 }

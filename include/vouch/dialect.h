@@ -5,7 +5,8 @@
  *
  * A dialect turns the bytes of one message into a struct vouch_message, and back. Everything else
  * (finding messages, calls in flight, deadlines, limits, threads, policies) is the same for all.
- * Messages are lines, ended by '\n'.
+ * Messages are lines, ended by '\n'. Over TCP those of the head of an HTTP request end the
+ * connection before a dialect sees them: a web page could have a browser of this machine send one.
  *
  * The functions run on any thread and several at a time (of one connection one at a time), with a
  * lock of vouch's held: they must not block, and call nothing of a server's, client's or call's.
@@ -69,6 +70,11 @@ enum vouch_dialect_event {
     VOUCH_DIALECT_BLOCKED,  /* the peer's socket is full: the bytes that wait */
 };
 
+/* What a dialect remembers of a line that passes by; in whatever way it likes. */
+struct vouch_skim {
+    uint8_t state[128];
+};
+
 struct vouch_dialect {
     size_t size;      /* sizeof(struct vouch_dialect) */
     const char *name; /* for messages; it, read and wrap have to be there */
@@ -102,6 +108,12 @@ struct vouch_dialect {
 
     /* Servers: told of what happens, to count it. May be NULL. */
     void (*observe)(void *context, enum vouch_dialect_event event, int64_t value);
+
+    /* Clients, in the place of read, of a line that is longer than is taken: whose reply it is. The
+     * line comes from its first byte on, in pieces as they arrive; `skim` is all zero at the first
+     * and as it was left at the others. The id, once it is known, ends that call with -EMSGSIZE,
+     * and the rest is not asked about; 0: not yet. NULL: read has to find it in the beginning. */
+    uint32_t (*skim)(void *context, struct vouch_skim *skim, const uint8_t *bytes, size_t size);
 };
 
 #ifdef __cplusplus

@@ -312,6 +312,22 @@ VOUCH_API int vouch_call_reply_buffer(struct vouch_call *call, struct vouch_buff
 VOUCH_API int vouch_call_fail(struct vouch_call *call, enum vouch_remote_error error,
                               const char *format, ...) VOUCH_PRINTF(3, 4);
 
+/* As vouch_call_reply, but the answer leaves at `when` (CLOCK_MONOTONIC, ns; see
+ * vouch_deadline_in). No thread waits for that: the workers, or the foreign loop, have a timer.
+ * `data` is copied, but for bytes of the request itself (vouch_call_get_data), which stay where
+ * they are.
+ *
+ * Until then the call counts as in flight, and any other answer is -EALREADY. It ends earlier when
+ * its caller cancels it or is gone, when the server cuts it off, and at its deadline, of which the
+ * caller is told.
+ *
+ * Returns 0: it waits (whatever becomes of it, the statistics and interceptors see it, the latter
+ * on whichever thread ends it); or, as vouch_call_reply, -EALREADY, -EMSGSIZE, -ENOMEM. A `when`
+ * that has passed: vouch_call_reply. Ends a kept call for who calls this, as that does. Any thread;
+ * does not wait. */
+VOUCH_API int vouch_call_reply_at(struct vouch_call *call, int64_t when, const void *data,
+                                  size_t size);
+
 /* Keeps the call beyond the handler's return: it has to be answered later, by any thread, even when
  * it is cancelled meanwhile. It counts as in flight until then. When its deadline passes first its
  * caller is told so. To be called inside the handler, before the call is given to another thread.
