@@ -194,6 +194,7 @@ struct vouch_server {
     struct timer_heap timers;
     struct source watch; /* over handlers that run with the reading in hand */
     int64_t alarm_at;
+    bool alarm_failed; /* … to be set, the last time */
     struct worker *workers, *exited;
     unsigned worker_count;
     unsigned guards; /* of them those that stay with a connection: see server_read.c */

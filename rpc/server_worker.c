@@ -78,8 +78,12 @@ static void set_alarm(struct vouch_server *server) {
     int64_t next = timer_next(&server->timers);
     if (next >= server->alarm_at)
         return; /* an alarm that comes too early costs one look */
-    if (poller_set_alarm(server->poller, next) == 0)
+    bool failed = poller_set_alarm(server->poller, next) < 0;
+    if (!failed)
         server->alarm_at = next;
+    else if (!server->alarm_failed)
+        poller_wake(server->poller); /* who hears it tries again; should that fail too, the next */
+    server->alarm_failed = failed;
 }
 
 int server_reserve_timer(struct vouch_server *server) {
