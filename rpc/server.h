@@ -334,6 +334,11 @@ bool server_call_cancel(struct vouch_call *call);
  * given by server_answer_due, which has to follow without the lock (server_conn_unref does it, so
  * that it also follows on a connection's end, wherever that is seen). Link's lock held. */
 void server_call_due(struct vouch_call *call);
-void server_answer_due(struct server_conn *conn);
+void server_answer_all_due(struct server_conn *conn);
+/* Each call asks, and there is seldom anything. */
+static inline void server_answer_due(struct server_conn *conn) {
+    if (atomic_load_explicit(&conn->due, memory_order_relaxed))
+        server_answer_all_due(conn);
+}
 
 #endif

@@ -427,9 +427,7 @@ static void give_all_later(struct vouch_call *call) {
     }
 }
 
-void server_answer_due(struct server_conn *conn) {
-    if (!atomic_load_explicit(&conn->due, memory_order_relaxed))
-        return;
+void server_answer_all_due(struct server_conn *conn) {
     pthread_mutex_lock(&conn->link.lock);
     bool mine = !conn->answering; /* giving an answer may lead here again */
     struct vouch_call *call;
