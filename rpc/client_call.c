@@ -177,6 +177,12 @@ static const char *how_it_is_gone(struct vouch_client *client) {
                   : "the server is gone";
 }
 
+/* Of a call that has ended for want of time: how late it was noticed is not of interest. */
+static int64_t time_waited(const struct client_call *call) {
+    int64_t now = vouch_now(), end = now < call->deadline ? now : call->deadline;
+    return end > call->begun ? end - call->begun : 0;
+}
+
 static void describe(struct vouch_client *client, const struct client_call *call, int result,
                      struct vouch_error *error) {
     if (!error || result == 0)
@@ -192,7 +198,7 @@ static void describe(struct vouch_client *client, const struct client_call *call
                   method, (unsigned long long)call->size, (unsigned long long)call->limit);
     } else if (result == -ETIMEDOUT) {
         error_set(error, result, "%s: no reply within %lld ms", method,
-                  (long long)((vouch_now() - call->begun) / 1000000));
+                  (long long)(time_waited(call) / VOUCH_MILLISECONDS(1)));
     } else if (result == -EBUSY) {
         error_set(error, result, "%s: %u calls are in flight, the maximum", method,
                   client->limits.max_calls);
