@@ -13,7 +13,7 @@
 #include "rpc/peer.h"
 
 /* For a process whose connection has ended to end too. */
-#define AFTER_CLOSE VOUCH_SECONDS(1)
+#define AFTER_CLOSE VOUCH_SECONDS(5)
 
 static struct vouch_plugin *plugin_of(struct loop_source *source) {
     return (struct vouch_plugin *)(void *)((char *)source - offsetof(struct vouch_plugin, socket));

@@ -156,10 +156,15 @@ struct vouch_plugin_options plugin_options(const char *mode, const char *argumen
     /* Where orphans are not adopted, who leaves the group is not found. */
     static const char *const plain[] = {"NO_SESSIONS=1", NULL};
     struct vouch_plugin_options options = {
-        VOUCH_OPTIONS(options),     .environment = plugin_is_portable() ? plain : NULL,
-        .program = plugin_helper(), .arguments = arguments,
-        .threaded = true,           .on_event = on_event,
-        .on_line = on_line,         .context = log};
+        VOUCH_OPTIONS(options),
+        .environment = plugin_is_portable() ? plain : NULL,
+        .program = plugin_helper(),
+        .arguments = arguments,
+        .threaded = true,
+        .on_event = on_event,
+        .stop_timeout = VOUCH_SECONDS(20), /* what ends by itself may be slow on a busy machine */
+        .on_line = on_line,
+        .context = log};
     return options;
 }
 

@@ -364,7 +364,7 @@ Test(client_drive, half_a_reply_keeps_while_nobody_reads) {
     support_baseline_begin();
     int fd;
     struct vouch_client_options options = {VOUCH_OPTIONS(options),
-                                           .frame_timeout = VOUCH_MILLISECONDS(500)};
+                                           .frame_timeout = VOUCH_MILLISECONDS(2000)};
     client = rpc_raw_client(&fd, &options);
     uint8_t replies[2 * RPC_MESSAGE_ROOM];
     size_t size = rpc_encode(&(struct rpc_message){.id = 1, .data = "late", .size = 4}, replies,
@@ -375,7 +375,7 @@ Test(client_drive, half_a_reply_keeps_while_nobody_reads) {
     struct vouch_call_options brief = {VOUCH_OPTIONS(brief), .timeout = VOUCH_MILLISECONDS(5)};
     rpc_check_call_options(client, "a", "", &brief, -ETIMEDOUT);
     cr_assert(rpc_raw_write(fd, replies + 3, size - 3));
-    int64_t later = vouch_deadline_in(VOUCH_MILLISECONDS(510));
+    int64_t later = vouch_deadline_in(VOUCH_MILLISECONDS(2010));
     RPC_EVENTUALLY(vouch_now() > later);
     rpc_check_call(client, "a", "", 0, "reply");
     vouch_client_free(client);
