@@ -299,7 +299,9 @@ static int answer_at(void *context, struct vouch_call *call) {
     (void)context;
     size_t size;
     const char *data = (const char *)vouch_call_get_data(call, &size);
-    int64_t when = vouch_deadline_in(VOUCH_MILLISECONDS(atoi(data + 1)));
+    char number[8] = "";
+    memcpy(number, data + 1, size - 1 < sizeof(number) ? size - 1 : sizeof(number) - 1);
+    int64_t when = vouch_deadline_in(VOUCH_MILLISECONDS(atoi(number)));
     char *copy = malloc(size);
     cr_assert_not_null(copy);
     memcpy(copy, data, size);
