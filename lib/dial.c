@@ -130,8 +130,8 @@ static int connect_until(int fd, const struct address_sockaddr *to, int64_t dead
 
 /* A connected descriptor, or a negative code. */
 static int connect_to(const struct dialer *dialer, const struct address_sockaddr *to) {
-    int fd = os_socket(AF_UNIX,
-                       dialer->options.link == VOUCH_LINK_SEQPACKET ? SOCK_SEQPACKET : SOCK_STREAM);
+    bool packets = dialer->options.link == VOUCH_LINK_SEQPACKET;
+    int fd = os_socket(AF_UNIX, packets ? SOCK_SEQPACKET : SOCK_STREAM);
     if (fd < 0)
         return fail(dialer, fd, "making a socket");
     int r = os_set_nonblocking(fd, true);
@@ -141,7 +141,7 @@ static int connect_to(const struct dialer *dialer, const struct address_sockaddr
         r = os_set_nonblocking(fd, false);
     if (r < 0) {
         close(fd);
-        return fail(dialer, r, "connecting");
+        return fail(dialer, r, packets ? "connecting with seqpacket" : "connecting with a stream");
     }
     return fd;
 }

@@ -42,7 +42,7 @@ static const struct error_name error_names[] = {
     {VOUCH_E_PATH_TOO_LONG, "the socket's path is too long"},
     {VOUCH_E_PATH_EMPTY, "the socket's path is empty"},
     {VOUCH_E_ADDRESS_LIVE, "a server answers at this path"},
-    {VOUCH_E_ADDRESS_LOCKED, "another process serves this path"},
+    {VOUCH_E_ADDRESS_LOCKED, "another listener serves this path"},
     {VOUCH_E_PARENT_UNSAFE, "others may change the socket's directory"},
     {VOUCH_E_ABSTRACT_OFF, "abstract names are not allowed"},
     {VOUCH_E_NOT_LISTENING, "not a listening UNIX socket"},
@@ -65,7 +65,7 @@ static const struct error_name error_names[] = {
     {-EPROTO, "the peer's bytes are malformed"},
     {-ECHILD, "used in a forked child"},
     {-ESHUTDOWN, "closed by this side"},
-    {-EBUSY, "a limit is reached"},
+    {-EBUSY, "in use already, or a limit is reached"},
     {-EINVAL, "invalid argument"},
 
     {-EACCES, "permission denied"},

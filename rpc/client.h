@@ -107,6 +107,7 @@ struct vouch_client {
     struct poller *loop;      /* socket and wake as one descriptor; NULL until get_fd */
     int64_t loop_until;       /* when a foreign loop wakes by itself, as it was told last */
     pthread_t loop_thread;    /* who was told */
+    bool loop_knows_end;      /* process has said why the connection is gone */
     bool guest;               /* the server of its connection drives, now and always */
     bool awaits;              /* a guest's calls wait for a connection */
     bool refuses;             /* no more of them begin */

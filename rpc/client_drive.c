@@ -479,12 +479,24 @@ static int64_t next_deadline(struct vouch_client *client) {
     return earlier(over ? VOUCH_FOREVER : session_deadline(session), client_retry_at(client));
 }
 
+/* Why the connection is gone and does not come again; 0: it is there, or does. */
+static int final_failure(struct vouch_client *client) {
+    bool comes_back = (client->address || client->awaits) && !client->closed;
+    return comes_back ? 0 : session_failure(&client->link.session);
+}
+
+/* A turn in which callbacks ran has said how many, and nothing of the connection is left that could
+ * wake the loop once more. */
+static bool owes_the_end(struct vouch_client *client) {
+    return !client->loop_knows_end && final_failure(client) != 0;
+}
+
 int64_t vouch_client_get_timeout(struct vouch_client *client) {
     client_lock(client);
     int64_t deadline = next_deadline(client);
     int64_t now = vouch_now();
-    bool ready =
-        client->ended.head || (client->link.broken && session_failure(&client->link.session) == 0);
+    bool ready = client->ended.head || owes_the_end(client) ||
+                 (client->link.broken && session_failure(&client->link.session) == 0);
     client->loop_until = deadline;
     client->loop_thread = pthread_self();
     client_unlock(client);
@@ -502,10 +514,10 @@ static void loop_drain(struct vouch_client *client) {
 }
 
 static int loop_result(struct vouch_client *client, int callbacks) {
-    int failure = session_failure(&client->link.session);
-    bool comes_back = client->address || client->awaits;
-    if (callbacks > 0 || failure == 0 || (comes_back && !client->closed))
+    int failure = final_failure(client);
+    if (callbacks > 0 || failure == 0)
         return callbacks;
+    client->loop_knows_end = true;
     return failure;
 }
 

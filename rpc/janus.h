@@ -144,6 +144,7 @@ struct vouch_janus {
     int loop_link;      /* the link's, as the loop knows it */
     int64_t loop_until; /* when the loop looks again by itself */
     bool loop_begun, looping;
+    bool loop_knows_end; /* how the connection has ended was said */
 
     struct os_wake wake;
     int64_t poll_until;

@@ -246,6 +246,7 @@ int vouch_janus_wait(struct vouch_janus *janus, int64_t deadline) {
     for (;;) {
         count = janus_deliver(janus);
         result = janus_outcome(janus, count);
+        janus->loop_knows_end |= result < 0 && !janus->loop_begun; /* there is none */
         if (result == 0 && vouch_now() >= deadline)
             result = -ETIMEDOUT;
         if (result != 0)

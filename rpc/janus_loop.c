@@ -111,7 +111,8 @@ int64_t vouch_janus_get_timeout(struct vouch_janus *janus) {
     if (janus_check(janus) < 0)
         return VOUCH_FOREVER;
     pthread_mutex_lock(&janus->lock);
-    int64_t next = janus->due || janus->link_done ? 0 : janus_next_time(janus);
+    bool owes_the_end = janus->phase == JANUS_ENDED && !janus->loop_knows_end;
+    int64_t next = janus->due || janus->link_done || owes_the_end ? 0 : janus_next_time(janus);
     janus->loop_until = next;
     pthread_mutex_unlock(&janus->lock);
     int64_t now = vouch_now();
@@ -130,6 +131,7 @@ int vouch_janus_process(struct vouch_janus *janus) {
         janus_step(janus);
         janus->looping = false;
         result = janus_outcome(janus, janus_deliver(janus));
+        janus->loop_knows_end |= result < 0;
         if (janus->loop_begun)
             loop_look(janus);
     }

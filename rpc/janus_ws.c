@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -108,6 +109,8 @@ static int take_in(struct ws_link *l, struct lws *wsi, const void *data, size_t 
 
 /* ---- libwebsockets' callback ---- */
 
+static const char no_answer[] = "no WebSocket is answered there";
+
 static int write_out(struct ws_link *l, struct lws *wsi) {
     struct vouch_buffer *output = l->output;
     if (!output)
@@ -128,7 +131,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     switch (reason) {
     case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
         l->wsi = NULL;
-        (void)fail(l, -ECONNREFUSED, in && size > 0 ? in : "no WebSocket is answered there");
+        (void)fail(l, -ECONNREFUSED, in && size > 0 ? in : no_answer);
         return 0;
     case LWS_CALLBACK_CLIENT_ESTABLISHED:
         l->open = true;
@@ -140,8 +143,10 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_CLIENT_CLOSED:
     case LWS_CALLBACK_WSI_DESTROY:
         l->wsi = NULL;
-        (void)fail(l, l->open ? -ECONNRESET : -ECONNREFUSED,
-                   "the gateway has closed the connection");
+        if (l->open)
+            (void)fail(l, -ECONNRESET, "the gateway has closed the connection");
+        else /* a UNIX socket behind which nobody listens ends here, too */
+            (void)fail(l, -ECONNREFUSED, no_answer);
         return 0;
     default:
         return 0;
@@ -174,13 +179,28 @@ static struct lws_context *make_context(void) {
     return context;
 }
 
+/* libwebsockets would cut a long path short, and does not say why it has no connection. */
+static int check_socket(const char *path, struct vouch_error *ret_error) {
+    struct stat st;
+    if (strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+        return janus_fail(ret_error, VOUCH_E_PATH_TOO_LONG, "%s",
+                          vouch_strerror(VOUCH_E_PATH_TOO_LONG));
+    if (stat(path, &st) < 0) {
+        int r = -errno;
+        return janus_fail(ret_error, r, "looking at the socket file: %s", vouch_strerror(r));
+    }
+    if (!S_ISSOCK(st.st_mode))
+        return janus_fail(ret_error, VOUCH_E_NOT_SOCKET, "%s", vouch_strerror(VOUCH_E_NOT_SOCKET));
+    return 0;
+}
+
 static int begin(struct ws_link *l, struct vouch_error *ret_error) {
     const struct janus_address *a = l->options.address;
     char address[JANUS_ADDRESS_MAX + 2], host[JANUS_HOST_MAX + 16];
     bool local = a->kind == JANUS_WS_UNIX;
-    if (local && strlen(a->socket) >= sizeof(((struct sockaddr_un *)0)->sun_path))
-        return janus_fail(ret_error, VOUCH_E_PATH_TOO_LONG, "%s",
-                          vouch_strerror(VOUCH_E_PATH_TOO_LONG)); /* it would be cut short */
+    int r = local ? check_socket(a->socket, ret_error) : 0;
+    if (r < 0)
+        return r;
     snprintf(address, sizeof(address), "%s%s", local ? "+" : "", local ? a->socket : a->host);
     snprintf(host, sizeof(host), strchr(a->host, ':') ? "[%s]:%d" : "%s:%d", a->host, a->port);
     l->context = make_context();

@@ -126,7 +126,8 @@ static int print_request(struct vouch_client *client, const char *method, const 
     if (result < 0 && ret_error) {
         ret_error->code = result;
         snprintf(ret_error->message, sizeof(ret_error->message),
-                 "%.255s: the request cannot be sent as JSON: %s", method, vouch_strerror(result));
+                 "%.255s: the request cannot be sent as JSON: %s", method,
+                 request ? vouch_strerror(result) : "it is NULL");
     }
     return result;
 }

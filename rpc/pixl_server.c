@@ -225,7 +225,7 @@ int vouch_pixl_server_listen(struct vouch_pixl_server *pixl, const char *address
         if (ret_error) {
             ret_error->code = r;
             snprintf(ret_error->message, sizeof(ret_error->message), "%.512s: %s", address,
-                     vouch_strerror(r));
+                     r == -ENOTSUP ? "lines need a stream, not packets" : vouch_strerror(r));
         }
     }
     return r;

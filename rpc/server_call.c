@@ -481,7 +481,9 @@ static void explain(const struct vouch_call *call, struct vouch_error *error) {
     char who[256];
     switch (call->verdict) {
     case VOUCH_REMOTE_TOO_LARGE:
-        error_set(error, 0, "the request of %llu bytes is over the maximum of %zu bytes",
+        /* A line does not say how long it is: that is what had come when it was too much. */
+        error_set(error, 0, "the request of %s%llu bytes is over the maximum of %zu bytes",
+                  call->conn->link.session.dialect ? "at least " : "",
                   (unsigned long long)call->oversize, call->conn->link.session.limits.max_receive);
         break;
     case VOUCH_REMOTE_METHOD_NOT_FOUND:

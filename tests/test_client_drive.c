@@ -108,7 +108,9 @@ Test(client_drive, process_says_that_the_connection_is_gone) {
     close(fd);
     loop_until_callbacks(1);
     cr_assert_eq(outcome.result, -ECONNRESET);
+    cr_assert_eq(vouch_client_get_timeout(client), 0, "the loop has only been told of the call");
     cr_assert_eq(vouch_client_process(client), -ECONNRESET);
+    cr_assert_eq(vouch_client_get_timeout(client), VOUCH_FOREVER);
     vouch_client_free(client);
     support_baseline_end();
 }
@@ -413,6 +415,7 @@ Test(client_drive, a_dead_connection_that_was_stalled_keeps_no_loop_awake) {
     close(fd);
     while (outcome.callbacks == 0)
         (void)turn(RPC_PATIENCE, NULL);
+    cr_assert_lt(vouch_client_process(client), 0, "why it is gone");
     int64_t later = vouch_deadline_in(VOUCH_MILLISECONDS(2));
     RPC_EVENTUALLY(vouch_now() > later);
     cr_assert_eq(vouch_client_get_timeout(client), VOUCH_FOREVER);

@@ -227,7 +227,10 @@ Test(dial, other_types_of_socket) {
     strcpy(address.sun_path, path);
     int server = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     cr_assert_eq(bind(server, (struct sockaddr *)&address, sizeof(address)), 0);
-    expect_refused(NULL, -EPROTOTYPE, "", "");
+    expect_refused(NULL, -EPROTOTYPE, "wrong type of socket", "connecting with a stream");
+    const struct vouch_dial_options packets = {VOUCH_OPTIONS(packets),
+                                               .link = VOUCH_LINK_SEQPACKET};
+    expect_refused(&packets, -EPROTOTYPE, "wrong type of socket", "connecting with seqpacket");
     close(server);
 }
 

@@ -97,6 +97,23 @@ Test(janus_loop, the_end_leaves_nothing_to_do) {
     end();
 }
 
+/* The turn in which callbacks of the end run says how many; the loop has to come again for why. */
+Test(janus_loop, the_end_is_told_after_the_callbacks) {
+    const struct vouch_janus_request ping = {.verb = VOUCH_JANUS_DO_PING};
+    struct janus_outcome outcome = {0};
+    begin(false, NULL);
+    cr_assert_eq(vouch_janus_call_async(janus, &ping, NULL, janus_outcome_callback, &outcome, NULL),
+                 0);
+    janus_gateway_hang_up(&gateway);
+    while (outcome.callbacks == 0)
+        turn();
+    cr_assert_eq(outcome.result, -ECONNRESET);
+    cr_assert_eq(vouch_janus_get_timeout(janus), 0);
+    cr_assert_eq(vouch_janus_process(janus), -ECONNRESET);
+    cr_assert_eq(vouch_janus_get_timeout(janus), VOUCH_FOREVER);
+    end();
+}
+
 /* More than one step takes, without another event of the descriptor. */
 Test(janus_loop, more_than_one_step_takes) {
     struct janus_seen seen = {0};

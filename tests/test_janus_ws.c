@@ -503,7 +503,7 @@ Test(janus_ws, a_path_that_is_too_long) {
     memset(text + head + 1, 'a', room - 1);
     cr_assert_eq(vouch_janus_connect(addresses, 1, NULL, &none, &error), VOUCH_E_PATH_TOO_LONG);
     text[head + room - 1] = '\0';
-    cr_assert_eq(vouch_janus_connect(addresses, 1, NULL, &none, &error), -ECONNREFUSED);
+    cr_assert_eq(vouch_janus_connect(addresses, 1, NULL, &none, &error), -ENOENT);
 }
 
 /* What it does to the process: SIGPIPE is as it was. */
@@ -523,10 +523,36 @@ Test(janus_ws, nobody_there) {
     if (!janus_ws_ops)
         return;
     const char *addresses[] = {"ws+unix:///nonexistent/socket"};
-    cr_assert_eq(vouch_janus_connect(addresses, 1, NULL, &none, &error), -ECONNREFUSED);
+    cr_assert_eq(vouch_janus_connect(addresses, 1, NULL, &none, &error), -ENOENT);
+    cr_assert_str_eq(error.message,
+                     "ws+unix:///nonexistent/socket: looking at the socket file: does not exist");
+    addresses[0] = "ws+unix:///";
+    cr_assert_eq(vouch_janus_connect(addresses, 1, NULL, &none, &error), VOUCH_E_NOT_SOCKET);
+    cr_assert_str_eq(error.message, "ws+unix:///: not a socket");
     addresses[0] = "ws://127.0.0.1:1/";
     cr_assert_eq(vouch_janus_connect(addresses, 1, NULL, &none, &error), -ECONNREFUSED);
     cr_assert_eq(strncmp(error.message, "ws://127.0.0.1:1/: ", 19), 0);
+}
+
+/* The socket of a gateway that was killed. */
+Test(janus_ws, a_socket_that_was_left_behind) {
+    struct vouch_janus *none;
+    struct vouch_error error;
+    if (!janus_ws_ops)
+        return;
+    char path[SUPPORT_PATH_MAX];
+    support_temp_path(path, "ws");
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    strcpy(a.sun_path, path);
+    int left = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(bind(left, (struct sockaddr *)&a, sizeof(a)), 0);
+    close(left);
+    char text[200], expected[300];
+    snprintf(text, sizeof(text), "ws+unix://%s", path);
+    snprintf(expected, sizeof(expected), "%s: no WebSocket is answered there", text);
+    const char *addresses[] = {text};
+    cr_assert_eq(vouch_janus_connect(addresses, 1, NULL, &none, &error), -ECONNREFUSED);
+    cr_assert_str_eq(error.message, expected);
 }
 
 /* It accepts and says nothing. */

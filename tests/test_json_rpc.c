@@ -221,7 +221,8 @@ Test(json_rpc, a_request_that_cannot_be_printed_is_not_sent) {
     cr_assert_eq(vouch_json_call(client, "/echo", bad, NULL, &reply, &error), -EINVAL);
     cr_assert_eq(error.code, -EINVAL);
     cr_assert_null(reply);
-    cr_assert_eq(vouch_json_call(client, "/echo", NULL, NULL, NULL, NULL), -EINVAL);
+    cr_assert_eq(vouch_json_call(client, "/echo", NULL, NULL, NULL, &error), -EINVAL);
+    cr_assert_str_eq(error.message, "/echo: the request cannot be sent as JSON: it is NULL");
     cJSON_Delete(bad);
     cr_assert_eq(rpc_stats(&stage).calls, 0);
     close_both();

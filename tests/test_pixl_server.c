@@ -512,6 +512,12 @@ Test(pixl_server, listening_is_as_safe_as_ever) {
     cr_assert_eq(status.st_mode & 07777, 0600);
     cr_assert_eq(vouch_pixl_server_listen(stage.pixl, "", NULL, &error), VOUCH_E_PATH_EMPTY);
     char path[SUPPORT_PATH_MAX];
+    const struct vouch_listen_options packets = {VOUCH_OPTIONS(packets),
+                                                 .link = VOUCH_LINK_SEQPACKET};
+    cr_assert_eq(
+        vouch_pixl_server_listen(stage.pixl, support_temp_path(path, "packets"), &packets, &error),
+        -ENOTSUP);
+    cr_assert_not_null(strstr(error.message, "lines need a stream"), "%s", error.message);
     const struct vouch_listen_options open = {VOUCH_OPTIONS(open), .mode = 0777};
     cr_assert_eq(
         vouch_pixl_server_listen(stage.pixl, support_temp_path(path, "open"), &open, &error), 0);

@@ -224,7 +224,8 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_client_ping(struct vouch_client *client, in
 /* For a foreign loop: poll get_fd for get_events (POLLIN/POLLOUT of poll.h) at most get_timeout ns
  * (VOUCH_FOREVER: no limit), then call process, whatever happened. process runs callbacks and
  * returns how many, or the reason why the connection is gone (-ECONNRESET, …; with reconnect 0: the
- * next call connects again, or process itself when it is time for that: see reconnect_after). On
+ * next call connects again, or process itself when it is time for that: see reconnect_after);
+ * when callbacks ran the reason is told by the next one, to which get_timeout leads at once. On
  * Linux the descriptor stays the same for the life of the client and blocking calls of other
  * threads mix freely; on systems without such a descriptor it is the connection's own (while one
  * is to come again, a quiet one that it will wake), to be asked for after each process, and then

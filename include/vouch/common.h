@@ -11,8 +11,9 @@
  *   - Times are int64_t nanoseconds. A *deadline* is a point of CLOCK_MONOTONIC (see vouch_now()),
  * a *timeout* is a length.
  *   - Option structs: all-zero is the documented default; set `size = sizeof(struct …)`
- * (VOUCH_OPTIONS does) so that the struct can grow without breaking programs compiled earlier. A
- * NULL options pointer means all defaults.
+ * (VOUCH_OPTIONS does) so that the struct can grow without breaking programs compiled earlier.
+ * Size 0 stands for the size that the linked library knows, which is the program's as long as the
+ * struct has not grown. A NULL options pointer means all defaults.
  *   - Nothing here writes to stderr, installs signal handlers, changes the umask, raises SIGPIPE,
  * or ends the process.
  *   - An object may not be used in a forked child of the process that made it: calls answer -ECHILD

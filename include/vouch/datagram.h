@@ -58,7 +58,8 @@ struct vouch_datagram_options {
 
     /* The own address, a path or "@name"; NULL: none. Without one, messages can only be sent. */
     const char *address;
-    /* Instead: an abstract name that the system makes up (Linux). For who wants answers. */
+    /* Instead: an abstract name that the system makes up (Linux). For who wants answers: who gives
+     * them has to allow_abstract_destinations_that_any_user_can_take. */
     bool autobind;
     /* Whose messages are handed out; NULL: same uid and root. Copied. Others' are dropped and
      * counted. */

@@ -22,7 +22,7 @@ extern "C" {
  *   -EPROTO      the peer's bytes are malformed
  *   -ECHILD      the object was made before a fork, by another process
  *   -ESHUTDOWN   closed or stopped by this side
- *   -EBUSY       a limit of calls or connections is reached
+ *   -EBUSY       in use already, or a limit of calls or connections is reached
  *   -EINVAL      an argument of the caller's is wrong; nothing was done */
 
 /* What errno has no word for. */
@@ -41,7 +41,7 @@ extern "C" {
 #define VOUCH_E_PATH_EMPTY (-10011)   /* an empty path, or one without a file name */
 #define VOUCH_E_ADDRESS_LIVE (-10012) /* listen: a server answers at this path */
 #define VOUCH_E_ADDRESS_LOCKED                                                                     \
-    (-10013) /* listen: another process is about to serve, or serves, this path */
+    (-10013) /* listen: another listener, of any process, serves this path or is about to */
 #define VOUCH_E_PARENT_UNSAFE                                                                      \
     (-10014) /* listen: others may rename or delete files in the parent directory */
 #define VOUCH_E_ABSTRACT_OFF                                                                       \

@@ -430,7 +430,8 @@ VOUCH_API int vouch_janus_wait(struct vouch_janus *janus, int64_t deadline);
 
 /* For a foreign loop: poll get_fd for get_events (POLLIN/POLLOUT of poll.h) at most get_timeout ns
  * (VOUCH_FOREVER: no limit), then call process, whatever happened. process runs callbacks and
- * returns how many, or how the connection has ended, when nothing is left to be reported. Other
+ * returns how many, or how the connection has ended, when nothing is left to be reported: so when
+ * callbacks ran in the last turn, the next one says it, to which get_timeout leads at once. Other
  * threads may make calls beside the loop, and close: what they read or begin that concerns it makes
  * the descriptor readable.
  *

@@ -129,9 +129,10 @@ VOUCH_API int vouch_json_reply(struct vouch_call *call, const cJSON *reply);
 /* ---- Client ---- */
 
 /* Calls and waits. Results as vouch_client_call; -EPROTO also: the reply was refused (the client
- * goes on); -EINVAL and -EMSGSIZE also as vouch_json_print, nothing was sent then. `ret_reply` may
- * be NULL, is NULL on failure; `options` and `ret_error` may be NULL. Replies are held to the
- * default rules; for others take vouch_client_call and vouch_json_parse. */
+ * goes on); -EINVAL (also a `request` of NULL: none is cJSON_CreateNull()) and -EMSGSIZE also as
+ * vouch_json_print, nothing was sent then. `ret_reply` may be NULL, is NULL on failure; `options`
+ * and `ret_error` may be NULL. Replies are held to the default rules; for others take
+ * vouch_client_call and vouch_json_parse. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_json_call(struct vouch_client *client, const char *method,
                                                const cJSON *request,
                                                const struct vouch_call_options *options,

@@ -151,7 +151,8 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_method(struct vouch_server *serv
 
 /* Serves whoever the listener admits. Takes it over on success only: its statistics, address and
  * port may still be asked for until it is removed or the server freed, nothing else be done with
- * it. Before or while serving. 0, -ENOMEM, -ESHUTDOWN, errnos. */
+ * it. Before or while serving. 0, -ENOMEM, -ESHUTDOWN, VOUCH_E_NO_IDENTITY (one of TCP: see
+ * vouch_server_add_listener_with), errnos. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_listener(struct vouch_server *server,
                                                          struct vouch_listener *listener);
 
@@ -204,7 +205,7 @@ VOUCH_API VOUCH_MUST_CHECK int vouch_server_listen(struct vouch_server *server, 
                                                    struct vouch_error *ret_error);
 
 /* Serves one connection (a socketpair's end, say). Takes it over on success only. Before or while
- * serving; any thread. */
+ * serving; any thread. Errors as vouch_server_add_listener. */
 VOUCH_API VOUCH_MUST_CHECK int vouch_server_add_conn(struct vouch_server *server,
                                                      struct vouch_conn *conn);
 
