@@ -359,16 +359,20 @@ static int store_answer(struct vouch_call *call, const struct iovec *body) {
     return r < 0 ? give_up_for_memory(call) : 0;
 }
 
-/* Whoever gave the call up before is nobody to wait for. Link's lock held. */
+/* Whoever gave the call up before, or was told of its deadline, is nobody to wait for: a timer
+ * would tell of that once more. Link's lock held. */
 static void wait_until(struct vouch_call *call, int64_t when) {
     struct session *session = &call->conn->link.session;
+    int r = 0;
     call->delayed = true;
-    int r = when < call->deadline ? session_delay(session, &call->slot, when)
-                                  : session_watch(session, &call->slot, call->deadline);
-    if (r < 0)
-        session_fail(session, r); /* its caller would wait */
     if (atomic_load(&call->cancelled))
         server_call_due(call);
+    else if (when < call->deadline)
+        r = session_delay(session, &call->slot, when);
+    else
+        r = session_watch(session, &call->slot, call->deadline);
+    if (r < 0)
+        session_fail(session, r); /* its caller would wait */
     server_conn_update(call->conn);
 }
 
