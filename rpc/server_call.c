@@ -423,12 +423,16 @@ static void give_later(struct vouch_call *call) {
     }
 }
 
-static void give_all_later(struct vouch_call *call) {
+/* Interceptors run in it as they do in handlers. */
+static void give_all_later(const struct vouch_server *server, struct vouch_call *call) {
+    const struct vouch_server *outer = serving;
+    serving = server;
     while (call) {
         struct vouch_call *next = call->next;
         give_later(call);
         call = next;
     }
+    serving = outer;
 }
 
 void server_answer_all_due(struct server_conn *conn) {
@@ -438,7 +442,7 @@ void server_answer_all_due(struct server_conn *conn) {
     while (mine && (call = atomic_exchange(&conn->due, NULL))) {
         conn->answering = true;
         pthread_mutex_unlock(&conn->link.lock);
-        give_all_later(call);
+        give_all_later(conn->server, call);
         pthread_mutex_lock(&conn->link.lock);
         conn->answering = false;
     }

@@ -480,6 +480,27 @@ Test(server_call, a_deadline_is_answered_once) {
     close_both();
 }
 
+static void stop_from_within(void *context, struct vouch_call *call, int result, int64_t elapsed) {
+    (void)context, (void)call, (void)result, (void)elapsed;
+    note_code(vouch_server_stop(stage.server, 0));
+}
+
+/* Whoever gives the answer, the server would wait for itself. */
+Test(server_call, an_interceptor_of_an_answer_with_a_time_can_not_stop_the_server) {
+    const struct vouch_server_interceptor stop = {NULL, stop_from_within, NULL};
+    open_with(answer_in_an_hour,
+              &(struct vouch_server_options){.interceptors = &stop, .interceptor_count = 1});
+    struct vouch_client *other = rpc_stage_client(&stage, NULL);
+    struct rpc_outcome outcome;
+    rpc_call_async(other, "test", "", NULL, &outcome, NULL);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 1);
+    vouch_client_free(other);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 0);
+    cr_assert_eq(atomic_load(&noted.code_count), 1);
+    cr_assert_eq(noted.codes[0], -EDEADLK);
+    close_both();
+}
+
 Test(server_call, an_answer_with_a_time_has_a_limit) {
     open_with(answer_at, &(struct vouch_server_options){.max_reply = 1000});
     char request[1100];
