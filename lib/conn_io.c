@@ -163,8 +163,8 @@ ssize_t conn_receive(struct vouch_conn *conn, struct msghdr *message, int64_t de
         ssize_t taken = conn_recvmsg(conn, message, flags);
         if (taken > 0)
             return taken;
-        if (taken == 0)
-            return conn_is_closed(conn) ? -ESHUTDOWN : 0;
+        if (taken == 0) /* an empty packet is to be looked at: descriptors may have come with it */
+            return conn_is_closed(conn) && message->msg_controllen == 0 ? -ESHUTDOWN : 0;
         if (errno == EINTR)
             continue;
         if (!conn_would_block(errno))

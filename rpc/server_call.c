@@ -359,16 +359,20 @@ static int store_answer(struct vouch_call *call, const struct iovec *body) {
     return r < 0 ? give_up_for_memory(call) : 0;
 }
 
-/* Whoever gave the call up before is nobody to wait for. Link's lock held. */
+/* Whoever gave the call up before, or was told of its deadline, is nobody to wait for: a timer
+ * would tell of that once more. Link's lock held. */
 static void wait_until(struct vouch_call *call, int64_t when) {
     struct session *session = &call->conn->link.session;
+    int r = 0;
     call->delayed = true;
-    int r = when < call->deadline ? session_delay(session, &call->slot, when)
-                                  : session_watch(session, &call->slot, call->deadline);
-    if (r < 0)
-        session_fail(session, r); /* its caller would wait */
     if (atomic_load(&call->cancelled))
         server_call_due(call);
+    else if (when < call->deadline)
+        r = session_delay(session, &call->slot, when);
+    else
+        r = session_watch(session, &call->slot, call->deadline);
+    if (r < 0)
+        session_fail(session, r); /* its caller would wait */
     server_conn_update(call->conn);
 }
 
@@ -419,12 +423,16 @@ static void give_later(struct vouch_call *call) {
     }
 }
 
-static void give_all_later(struct vouch_call *call) {
+/* Interceptors run in it as they do in handlers. */
+static void give_all_later(const struct vouch_server *server, struct vouch_call *call) {
+    const struct vouch_server *outer = serving;
+    serving = server;
     while (call) {
         struct vouch_call *next = call->next;
         give_later(call);
         call = next;
     }
+    serving = outer;
 }
 
 void server_answer_all_due(struct server_conn *conn) {
@@ -434,7 +442,7 @@ void server_answer_all_due(struct server_conn *conn) {
     while (mine && (call = atomic_exchange(&conn->due, NULL))) {
         conn->answering = true;
         pthread_mutex_unlock(&conn->link.lock);
-        give_all_later(call);
+        give_all_later(conn->server, call);
         pthread_mutex_lock(&conn->link.lock);
         conn->answering = false;
     }

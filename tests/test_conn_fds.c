@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -411,6 +413,37 @@ Test(conn_fds, ends_and_limits_show_as_with_plain_packets) {
     cr_assert_eq(vouch_conn_recv_packet_fds(conns[0], &byte, 1, &packet, &fd, 1, &count),
                  -ESHUTDOWN);
     free_pair();
+}
+
+static void *receive_all(void *context) {
+    atomic_uint *taken = context;
+    struct vouch_packet packet;
+    size_t count;
+    int fd, r;
+    while ((r = vouch_conn_recv_packet_fds(conns[1], NULL, 0, &packet, &fd, 1, &count)) == 1) {
+        if (count == 1)
+            close(fd);
+        atomic_fetch_add(taken, 1);
+    }
+    return (void *)(intptr_t)r;
+}
+
+/* One may be taken out of the kernel just when the connection is closed. */
+Test(conn_fds, those_of_an_empty_packet_at_the_end_are_closed) {
+    if (!os_marks_packets)
+        cr_skip_test("there are no empty packets");
+    for (int i = 0; i < 200; i++) {
+        atomic_uint taken = 0;
+        pair_of_packets();
+        pthread_t receiver = support_thread_start(receive_all, &taken);
+        cr_assert_eq(vouch_conn_send_packet_fds(conns[0], NULL, 0, pipes, 1), 0);
+        while (atomic_load(&taken) == 0)
+            sched_yield();
+        cr_assert_eq(vouch_conn_send_packet_fds(conns[0], NULL, 0, pipes, 1), 0);
+        vouch_conn_close(conns[1]);
+        cr_assert_eq((intptr_t)support_thread_join(receiver), -ESHUTDOWN);
+        free_pair(); /* a descriptor that was left behind is found */
+    }
 }
 
 Test(conn_fds, bytes_and_packets_have_functions_of_their_own) {

@@ -253,7 +253,7 @@ Test(server_call, the_deadline_of_a_kept_call_is_answered_by_the_server) {
     struct rpc_received reply;
     uint64_t tries = 0;
     /* On a busy machine it may arrive too late to be run at all. */
-    for (int64_t time = VOUCH_MILLISECONDS(50); rpc_stats(&stage).in_flight == 0; time *= 2) {
+    for (int64_t time = VOUCH_MILLISECONDS(50); atomic_load(&stage.kept_count) == 0; time *= 2) {
         rpc_raw_send(
             fd, &(struct rpc_message){.id = 9, .expires = rpc_wall_in(time), .method = "keep"});
         rpc_raw_expect(fd, &reply);
@@ -426,6 +426,80 @@ Test(server_call, a_cancelled_call_gets_no_answer_with_a_time) {
     cr_assert_eq((intptr_t)answer_much_later(stage.kept[0]), 0);
     cr_assert_eq(rpc_stats(&stage).in_flight, 0);
     cr_assert_eq(rpc_stats(&stage).lost, 1);
+    close_both();
+}
+
+/* On a busy machine it may be time at once: then it is this thread that is held. */
+static void *answer_soon(void *context) {
+    return (void *)(intptr_t)vouch_call_reply_at(context, vouch_deadline_in(VOUCH_MILLISECONDS(5)),
+                                                 "held", 4);
+}
+
+/* Holds the answer of whoever asked to be held, and what is behind it on its connection. */
+static void hold_held(void *context, struct vouch_call *call, int result, int64_t elapsed) {
+    size_t size;
+    (void)context, (void)result, (void)elapsed;
+    (void)vouch_call_get_data(call, &size);
+    if (size != 4)
+        return;
+    rpc_latch_raise(&stage.cancelled);
+    rpc_latch_wait(&stage.go, 1);
+}
+
+/* … and who was told so is not told again, though the answer is long in being taken back. */
+Test(server_call, a_deadline_is_answered_once) {
+    const struct vouch_server_interceptor hold = {NULL, hold_held, NULL};
+    open_with(NULL, &(struct vouch_server_options){
+                        .workers = 4, .interceptors = &hold, .interceptor_count = 1});
+    int fd = rpc_stage_raw(&stage);
+    struct rpc_received reply;
+    rpc_raw_send(fd, &(struct rpc_message){.id = 1, .method = "keep", .data = "held", .size = 4});
+    rpc_latch_wait(&stage.entered, 1);
+    for (int64_t time = VOUCH_MILLISECONDS(50); atomic_load(&stage.kept_count) == 1; time *= 2) {
+        rpc_raw_send(
+            fd, &(struct rpc_message){.id = 2, .expires = rpc_wall_in(time), .method = "keep"});
+        rpc_raw_expect(fd, &reply);
+        cr_assert_eq(reply.envelope.error_type, VOUCH_REMOTE_DEADLINE_EXCEEDED);
+        rpc_received_free(&reply);
+    }
+    rpc_latch_wait(&stage.entered, 2);
+    pthread_t held = support_thread_start(answer_soon, stage.kept[0]);
+    rpc_latch_wait(&stage.cancelled, 1);
+    cr_assert_eq((intptr_t)answer_much_later(stage.kept[1]), 0);
+    rpc_raw_expect(fd, &reply);
+    cr_assert_eq(reply.envelope.id, 1);
+    rpc_received_free(&reply);
+    for (uint32_t id = 3; id < 100; id++) {
+        rpc_raw_send(fd, &(struct rpc_message){.id = id, .method = "echo"});
+        rpc_raw_expect(fd, &reply);
+        cr_assert_eq(reply.envelope.id, id, "and not %u once more", reply.envelope.id);
+        rpc_received_free(&reply);
+    }
+    rpc_latch_raise(&stage.go);
+    cr_assert_eq((intptr_t)support_thread_join(held), 0);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 0);
+    close(fd);
+    close_both();
+}
+
+static void stop_from_within(void *context, struct vouch_call *call, int result, int64_t elapsed) {
+    (void)context, (void)call, (void)result, (void)elapsed;
+    note_code(vouch_server_stop(stage.server, 0));
+}
+
+/* Whoever gives the answer, the server would wait for itself. */
+Test(server_call, an_interceptor_of_an_answer_with_a_time_can_not_stop_the_server) {
+    const struct vouch_server_interceptor stop = {NULL, stop_from_within, NULL};
+    open_with(answer_in_an_hour,
+              &(struct vouch_server_options){.interceptors = &stop, .interceptor_count = 1});
+    struct vouch_client *other = rpc_stage_client(&stage, NULL);
+    struct rpc_outcome outcome;
+    rpc_call_async(other, "test", "", NULL, &outcome, NULL);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 1);
+    vouch_client_free(other);
+    RPC_EVENTUALLY(rpc_stats(&stage).in_flight == 0);
+    cr_assert_eq(atomic_load(&noted.code_count), 1);
+    cr_assert_eq(noted.codes[0], -EDEADLK);
     close_both();
 }
 
