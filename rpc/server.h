@@ -188,6 +188,7 @@ struct vouch_server {
     struct server_conn *ready_head, *ready_tail;
     struct share_table shares;
     struct server_conn *free_conns;
+    size_t conns_taken; /* structs that are not in free_conns */
     struct vouch_call *free_calls;
     size_t free_call_count;
     size_t calls_out; /* records that are not in free_calls, and holds of the server */

@@ -11,25 +11,26 @@
 
 /* ---- coming and going ---- */
 
-static struct server_conn *conn_take(struct vouch_server *server) {
-    pthread_mutex_lock(&server->lock);
-    struct server_conn *conn = server->free_conns;
-    if (conn)
-        server->free_conns = conn->next;
-    bool room = server_reserve_timer(server) == 0;
-    if (conn && !room) {
-        conn->next = server->free_conns;
-        server->free_conns = conn;
-    }
-    pthread_mutex_unlock(&server->lock);
-    if (conn || !room)
-        return room ? conn : NULL;
-    conn = mem_zalloc(server->allocator, sizeof(*conn));
+static struct server_conn *new_struct(struct vouch_server *server) {
+    struct server_conn *conn = mem_zalloc(server->allocator, sizeof(*conn));
     if (conn) {
         conn->source.kind = SOURCE_CONN;
         conn->server = server;
         pthread_mutex_init(&conn->link.lock, NULL);
     }
+    return conn;
+}
+
+static struct server_conn *conn_take(struct vouch_server *server) {
+    pthread_mutex_lock(&server->lock);
+    bool room = server_reserve_timer(server) == 0;
+    struct server_conn *conn = room ? server->free_conns : NULL;
+    if (conn)
+        server->free_conns = conn->next;
+    else if (room)
+        conn = new_struct(server);
+    server->conns_taken += conn != NULL;
+    pthread_mutex_unlock(&server->lock);
     return conn;
 }
 
@@ -51,6 +52,7 @@ static void conn_give_back(struct server_conn *conn) {
     conn->share = NULL;
     conn->next = server->free_conns;
     server->free_conns = conn;
+    server->conns_taken--;
     pthread_mutex_unlock(&server->lock);
 }
 

@@ -87,7 +87,7 @@ static void set_alarm(struct vouch_server *server) {
 }
 
 int server_reserve_timer(struct vouch_server *server) {
-    size_t count = (size_t)atomic_load(&server->live_connections) + 2; /* the watch, one more */
+    size_t count = server->conns_taken + 2; /* the watch, one more */
     for (struct server_listener *l = server->listeners; l; l = l->next)
         count++;
     return timer_heap_reserve(&server->timers, count);
