@@ -23,6 +23,7 @@
  * still in the old connection. */
 #define ONCE_TIMEOUT VOUCH_MILLISECONDS(1)
 #define ONCE_BUSY_MAX VOUCH_MILLISECONDS(100)
+#define BUSY_LOOK VOUCH_MILLISECONDS(1) /* between looks at whether they are out of it */
 
 static bool dialect_valid(const struct vouch_dialect *given) {
     struct vouch_dialect dialect = {0};
@@ -273,7 +274,6 @@ static int dial_again(struct vouch_client *client, int64_t timeout, struct vouch
 static bool is_busy(const struct vouch_client *client) {
     return client->connecting || client->link.sending || client->driving || client->pushing;
 }
-#define BUSY_LOOK VOUCH_MILLISECONDS(1)
 
 /* Whether another attempt may help: the server is not there (yet). */
 static bool may_come_back(int r) {
