@@ -324,8 +324,8 @@ static bool few_syscalls(const struct counts *here, const struct counts *there) 
 /* The numbers for one call at a time, asleep, in a round in which nobody was held up for long (who
  * naps looks again now and then):
  *   client: sendmsg (length, envelope and body in one), recv
- *   server: recv, sendmsg; every TURN_WAITS calls it asks the poller, and a watch looks now and
- * then While they poll, every look counts as one: not here. */
+ *   server: recv, sendmsg; every TURN_WAITS calls it asks the poller, and a watch looks at times
+ * While they poll, every look counts as one: not here. */
 Test(allocations, system_calls_of_a_call) {
     rpc_need_loop_descriptor();
     if (VOUCH_TEST_SLOW)
